@@ -11,7 +11,7 @@ import pytest
 
 import workbench
 from workbench.core.errors import OptionError, ShapeError, WorkbenchError
-from workbench.heads.measurement import Measurement
+from workbench.heads.every_head import Measurement
 from workbench.heads.show.atlas import atlas_page
 from workbench.heads.show.portrait import null_row, rounded, table_rows, terminal_parts
 from workbench.heads.shown_patterns import PromptPatterns

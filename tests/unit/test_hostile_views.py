@@ -32,7 +32,7 @@ from workbench.circuits.verdicts.judgement import Judgement
 from workbench.core.claims import judge
 from workbench.core.errors import RunError
 from workbench.evaluate.roles import HeadRole, HeadRoles
-from workbench.heads.measurement import Measurement
+from workbench.heads.every_head import Measurement
 from workbench.heads.show.atlas import atlas_page
 from workbench.heads.shown_patterns import PromptPatterns
 from workbench.heads.table import Portrait

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.web.test_circuit_page import browser, js, opened, pytestmark  # noqa: F401
-from workbench.heads.measurement import Measurement
+from workbench.heads.every_head import Measurement
 from workbench.heads.show.atlas import atlas_page
 from workbench.heads.shown_patterns import PromptPatterns
 from workbench.heads.table import Portrait

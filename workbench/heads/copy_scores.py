@@ -13,8 +13,8 @@ from torch import Tensor
 from workbench.circuits.addresses import head, parse_node
 from workbench.core.errors import ModelError
 from workbench.engine.paired_runs import PairedRuns
+from workbench.heads.every_head import Measurement
 from workbench.heads.grounds import Ground
-from workbench.heads.measurement import Measurement
 from workbench.model.hooks import component, hook_name, norm_before, output_matrix, projection
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import record, wiring

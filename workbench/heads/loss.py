@@ -18,8 +18,8 @@ from workbench.engine.interventions.words import Ablation
 from workbench.engine.metrics import Metric
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.sweep import sweep
+from workbench.heads.every_head import Measurement
 from workbench.heads.grounds import Ground
-from workbench.heads.measurement import Measurement
 from workbench.heads.readouts import mean_and_error
 from workbench.model.outputs import why_no_words
 from workbench.model.probe import wiring

@@ -13,8 +13,8 @@ import numpy as np
 from workbench.circuits.addresses import parse_node
 from workbench.core.run_record import digest_of
 from workbench.heads.drawn_pictures import DrawnPictures, draw_pictures
+from workbench.heads.every_head import Measurement
 from workbench.heads.example_looks import ASKED, MARKED
-from workbench.heads.measurement import Measurement
 from workbench.heads.observe import patterns_of
 from workbench.heads.tower_profile import HeadOnPictures, tower_profile
 from workbench.model.probe import wiring

@@ -13,9 +13,9 @@ from workbench.core.errors import OptionError, WorkbenchError
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions
 from workbench.heads.copy_scores import copy_measurements
+from workbench.heads.every_head import Measurement
 from workbench.heads.grounds import Corpus, Ground, random_ground, text_ground
 from workbench.heads.loss import loss_change
-from workbench.heads.measurement import Measurement
 from workbench.heads.picture_portrait import picture_measurements, shown_pictures
 from workbench.heads.question_profile import question_measurements
 from workbench.heads.readouts import read_outs

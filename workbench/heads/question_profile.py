@@ -12,8 +12,8 @@ import numpy as np
 
 from workbench.core.run_record import digest_of
 from workbench.heads.asked_pictures import AskedPictures, ask_pictures
+from workbench.heads.every_head import Measurement
 from workbench.heads.example_looks import ASKED, KINDS, about_one
-from workbench.heads.measurement import Measurement
 from workbench.heads.observe import patterns_of
 
 if TYPE_CHECKING:

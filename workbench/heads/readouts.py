@@ -14,8 +14,8 @@ from torch import Tensor
 from workbench.core.errors import ModelError
 from workbench.core.progress import Progress
 from workbench.heads import indicators, patterns
+from workbench.heads.every_head import Measurement
 from workbench.heads.grounds import BATCH_TOKENS, Ground
-from workbench.heads.measurement import Measurement
 from workbench.heads.observe import patterns_of
 from workbench.model.probe import wiring
 

@@ -17,8 +17,8 @@ from torch.nn.functional import normalize
 from workbench.core.errors import ModelError
 from workbench.core.progress import Progress, silent
 from workbench.heads import crosstalk, indicators, key_bias, pattern_rank
+from workbench.heads.every_head import Evidence, Measurement
 from workbench.heads.kernel_alignment import cka_matrix
-from workbench.heads.measurement import Evidence, Measurement
 from workbench.heads.observe import patterns_of
 from workbench.heads.sensitivity import EPS, sensitivity
 from workbench.model.hooks import hook_name

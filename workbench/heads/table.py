@@ -26,8 +26,8 @@ from workbench.core.run_record import measured_on
 from workbench.core.show import Shown, needed_face, saves
 from workbench.core.strict_json import dump
 from workbench.core.text import printable
+from workbench.heads.every_head import Measurement, number_or_none
 from workbench.heads.file import HEADS_TABLE, KEY, PORTRAIT, PortraitContent
-from workbench.heads.measurement import Measurement, number_or_none
 
 EVIDENCE: Mapping[str, str] = {
     "read-out": "where a head looks or what it writes, in a forward pass that nothing changes",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError
 from workbench.heads import weights
-from workbench.heads.measurement import Measurement
+from workbench.heads.every_head import Measurement
 from workbench.heads.weights import Embedding, Kind, LayerWeights
 from workbench.model.probe import wiring
 

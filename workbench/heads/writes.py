@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.errors import ModelError
+from workbench.heads.every_head import Measurement
 from workbench.heads.grounds import BATCH_TOKENS, Ground
-from workbench.heads.measurement import Measurement
 from workbench.heads.readouts import mean_and_error
 from workbench.heads.weights import unembedding
 from workbench.model.hooks import hook_name, output_matrix

@@ -20,7 +20,7 @@ from workbench.view.page import asset, embedded_json, frame
 from workbench.view.text import escape, number, printable
 
 if TYPE_CHECKING:
-    from workbench.heads.measurement import Measurement
+    from workbench.heads.every_head import Measurement
     from workbench.heads.picture_look import PictureLook
     from workbench.heads.shown_patterns import PromptPatterns
     from workbench.heads.table import Portrait

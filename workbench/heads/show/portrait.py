@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.show import card, shown_as, terminal
-from workbench.heads.measurement import Measurement
+from workbench.heads.every_head import Measurement
 from workbench.heads.table import LABEL, SHOWN, Portrait
 from workbench.view.color import limit
 from workbench.view.heatmap import heatmap_svg
