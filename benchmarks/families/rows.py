@@ -17,7 +17,7 @@ from benchmarks.families.naive import every_head
 from benchmarks.families.prompts import pairs_for, plain_prompts
 from tests.families import save_tokenizer
 from tests.mini import hidden_metric
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import ModelError, WorkbenchError
 from workbench.engine.experiments import ablate
 from workbench.engine.paired_runs import PairedRuns
 from workbench.model.identity import identity
@@ -26,6 +26,7 @@ from workbench.model.open import open_model
 from workbench.model.other_inputs import takes_more_than_text
 from workbench.model.probe import wiring
 from workbench.model.sight import sight_of
+from workbench.model.wiring import Wiring, require_heads
 
 N_PAIRS = 2
 TOLERANCE = 1.5e-5  # of the largest metric (at least 1); the engine's tests use the same
@@ -128,7 +129,7 @@ def _of_stack(stack: str, model: Any, plain: Any) -> _Heads:
     runs = PairedRuns(model, pairs_for(model, N_PAIRS), metric=None if answers else hidden_metric())
     found, pairs = runs.wiring, runs.pairs
     if not found.attention_layers:
-        return _Heads(why="no layer with heads that hooks show")
+        return _Heads(why=_without_heads(found))
     labels = [f"a{layer}.h{head}" for layer in found.attention_layers for head in range(found.n_heads)]
 
     def read(out: Any, pair: int) -> float:
@@ -155,6 +156,20 @@ def _of_stack(stack: str, model: Any, plain: Any) -> _Heads:
     if len(rows) != len(labels):
         return _Heads(why=f"hooks show {len(labels)} heads, plain torch finds {len(rows)}")
     return _judged(ablate(runs, labels, ablation="zero").patched, whole, rows)
+
+
+def _without_heads(found: Wiring) -> str:
+    """What the engine says when it is asked for a head, as a reason in a row."""
+    try:
+        require_heads(found)
+    except ModelError as problem:
+        known = found.mixer is not None
+        return (
+            problem.message
+            if known
+            else "no layer with heads that hooks show; the residual stream can be patched"
+        )
+    return ""
 
 
 def _is_seeing(name: str, model: Any) -> bool:

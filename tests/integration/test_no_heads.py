@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import transformers
 
 from tests.families import _IDS, save_tokenizer
@@ -20,8 +21,11 @@ from workbench.model.open import open_model
 from workbench.model.outline import outline
 
 SAID = (
-    "the model has no attention heads (2 layers of another kind)\n"
-    "  hint: the residual stream can be patched: workbench patch --site resid"
+    "the model has no attention heads: its 2 layers mix positions by a state-space mixer: a state that each token in "
+    "turn updates. No query weighs single keys there, so there are no q, k, v, patterns or head outputs to edit, and "
+    "no edges. The residual stream can be measured, and what a layer's mixer writes (blocks.0.mixer.hook_out)\n"
+    "  hint: workbench patch --site resid; without a mixer, in Python: "
+    'model.hooks(fwd_hooks=[("blocks.0.mixer.hook_out", lambda out, hook: 0 * out)])'
 )
 
 
@@ -61,6 +65,14 @@ def test_everything_that_needs_heads_says_the_same(runs):
 
 def test_what_is_offered_works(runs):
     assert len(patch(runs, "resid")) == 2
+
+
+def test_what_the_hint_says_takes_the_mixer_of_a_layer_away(runs):
+    """Without its mixer a layer hands on the residual stream as it came."""
+    batch = runs.batches[0]
+    with runs.model.hooks(fwd_hooks=[("blocks.0.mixer.hook_out", lambda out, hook: 0 * out)]):
+        _, seen = runs.model.run_with_cache(batch.clean)
+    assert torch.equal(seen["blocks.0.hook_out"], seen["blocks.0.hook_in"])
 
 
 def test_a_plan_says_it_before_the_weights_are_read(folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def head_agents(
         nothing = np.zeros((len(counts), 0, texts))
         why = "no head's pattern is made again by its queries and keys alone"
         return HeadAgents(heads=[], pooled=nothing, random=nothing, best=nothing, why=why)
-    parts = {name: np.concatenate(each, axis=1) for name, each in found.items()}
+    parts: dict[str, Any] = {name: np.concatenate(each, axis=1) for name, each in found.items()}
     return HeadAgents(heads=heads, **parts)
 
 

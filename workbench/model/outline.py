@@ -15,6 +15,7 @@ from workbench.model import builtin as zoo
 from workbench.model.directory import read_configuration
 from workbench.model.stored_tensors import read_headers
 from workbench.model.wiring import no_tower
+from workbench.model.without_heads import PositionMixer, mixer_of_family
 from workbench.tasks.pictures.names import COMPARES
 
 # A norm or a multiplier stands between the sum of the heads and the residual stream.
@@ -51,6 +52,7 @@ class Outline:
     n_positions: int | None = None
     n_pixels: int = 0
     compares: bool = False
+    mixer: PositionMixer | None = None  # what reads other positions in a family without heads
     n_read: int | None = None  # layers of a tower that are read, where its configuration says so
 
     def of(self, tower: str | None) -> Outline:
@@ -148,6 +150,7 @@ def outline(
         towers=towers,
         n_positions=_positions(config),
         n_pixels=_pixels(config),
+        mixer=None if heads else mixer_of_family(kind),
     )
 
 

@@ -27,6 +27,7 @@ from workbench.model.inner_towers import give_forms, n_read, towers_of
 from workbench.model.lens import check_opened
 from workbench.model.prompt import Prompt
 from workbench.model.sight import sight_of
+from workbench.model.without_heads import mixer_of_family
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -153,7 +154,14 @@ def _measure(bridge: TransformerBridge) -> Wiring:
         residual_is_sum=exact["residual"],
         readers_known=exact["readers"] and {"q", "k", "v"} <= live,
         errors=errors,
+        mixer=None if attention else mixer_of_family(_family(bridge)),
     )
+
+
+def _family(bridge: TransformerBridge) -> str:
+    """The ``model_type`` of its configuration; empty for a native model."""
+    config = getattr(getattr(bridge, "original_model", None), "config", None)
+    return str(getattr(config, "model_type", ""))
 
 
 def _hooks_there(bridge: TransformerBridge) -> list[str]:

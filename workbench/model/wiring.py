@@ -9,6 +9,7 @@ from typing import Protocol
 from workbench.circuits.addresses import VISION, Node
 from workbench.circuits.graph import Graph, GraphShape
 from workbench.core.errors import ModelError
+from workbench.model.without_heads import PositionMixer, no_heads
 
 Site = tuple[int, str]  # layer and name
 SITES = ("resid", "attn-out", "mlp-out", "head-output", "q", "k", "v", "pattern")
@@ -67,6 +68,8 @@ class Layered(Protocol):
     def attention_layers(self) -> tuple[int, ...]: ...
     @property
     def mlp_layers(self) -> tuple[int, ...]: ...
+    @property
+    def mixer(self) -> PositionMixer | None: ...
 
 
 def require_heads(model: Layered) -> None:
@@ -77,11 +80,7 @@ def require_heads(model: Layered) -> None:
     """
     if model.attention_layers:
         return
-    kind = "MLPs alone" if model.mlp_layers else "another kind"
-    raise ModelError(
-        f"the model has no attention heads ({model.n_layers} layers of {kind})",
-        hint="the residual stream can be patched: workbench patch --site resid",
-    )
+    raise no_heads(model.n_layers, model.mixer, has_mlps=bool(model.mlp_layers))
 
 
 def require_mlps(model: Layered) -> None:
@@ -141,6 +140,7 @@ class Wiring:
         towers: The same of every further stack of layers, by its name.
         hand_over: Of a tower: where the language model reads it, or in one sentence why that is no single place.
         with_tower: Edges cross from the tower that sees to the language model: one graph of both.
+        mixer: What reads other positions where no layer has heads, as far as it is known.
     """
 
     n_layers: int
@@ -164,6 +164,7 @@ class Wiring:
     towers: Mapping[str, Wiring] = field(default_factory=dict)
     hand_over: HandOver | str = ""
     with_tower: bool = False
+    mixer: PositionMixer | None = None
 
     def of(self, tower: str | None) -> Wiring:
         """Return the wiring of a tower; None is the model's own stack.

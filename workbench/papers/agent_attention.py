@@ -16,6 +16,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +88,8 @@ def _by_count(c: Conditions, rows) -> None:
 def _identity(c: Conditions, found, rows) -> None:
     """What agents hand on without a pattern beside what their pattern gives, and the rank of patterns."""
     ids = torch.from_numpy(rows.inputs).long()
-    apart, rank = [], {FEW: [], SOFTMAX: []}
+    apart = []
+    rank: dict[Any, list[np.ndarray]] = {FEW: [], SOFTMAX: []}
     for models in found.models.values():
         _, seen = models[f"{FEW} agents"].run_with_cache(ids)
         q, k, v, z = (seen[f"blocks.0.attn.hook_{name}"] for name in ("q", "k", "v", "z"))
@@ -113,7 +116,7 @@ def _time(c: Conditions, lengths: tuple[int, ...]) -> None:
         rows.append(
             {
                 "tokens": n,
-                "agents, seconds": _fastest(lambda q=q, k=k, v=v: agents.agent_outputs(q, k, v, 16)),
+                "agents, seconds": _fastest(partial(agents.agent_outputs, q, k, v, 16)),
                 "softmax, seconds": _fastest(softmax),
                 "agents, multiply-adds": agents.agent_products(n, 16, 32),
                 "softmax, multiply-adds": agents.attention_products(n, 32),

@@ -138,8 +138,8 @@ def _costs(c: Conditions, o: KineticsSizes) -> None:
                 "equivalent TFLOP, 1,024 keys": few.equivalent / 1e12,
             })  # fmt: skip
     c.tables["Costs by length of the answer"] = rows
-    lines = [
-        {"generated": n, **{r["model"]: r["share of reads"] for r in rows if r["generated"] == n}}
+    lines: list[dict[str, Any]] = [
+        {"generated": n, **{str(r["model"]): r["share of reads"] for r in rows if r["generated"] == n}}
         for n in o.lengths
     ]
     c.pictures["Reads by length of the answer"] = Curves.of_rows(

@@ -15,6 +15,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ with lazily():
 
 # Criteria, fixed before anything was measured.
 ROOM, CLEAN, FIRST_SEED = 0.98, 0.5, 17_000_000
-MODELS = {
+MODELS: dict[Any, str] = {  # by rule
     "hebb": "linear attention",
     "delta": "the delta rule",
     "lp": "Moneta",

@@ -38,7 +38,7 @@ def found_in(name: str, directory: Path) -> dict[str, Any]:
     bridge = open_model(PREFIX + name, device="cpu")
     described, measured = describe(bridge), asdict(wiring(bridge))
     measured = {
-        name: value for name, value in measured.items() if name not in ("prefix", "towers")
+        name: value for name, value in measured.items() if name not in ("prefix", "towers", "mixer")
     }  # one stack
     who = {k: v for k, v in identity(bridge).to_dict().items() if k != "parity"}
     ids = probe_tokens(described.d_vocab, described.n_ctx or PROBE_LENGTH)

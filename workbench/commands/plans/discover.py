@@ -64,6 +64,7 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
     cost = found.cost(found.make_options(**asked.options), graph, level)
     lengths = [len(ids) for ids in planned.pairs.clean]
     sizes = {"sizes": len(SHARES), "random_draws": asked.random_draws}
+    priced: dict[str, Any] = passes_cost(planned.wiring, cost.forward + cost.backward, lengths).to_dict()
     return DiscoveryCost(
         method=asked.method,
         level=level,
@@ -73,7 +74,7 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
         pairs=len(planned.pairs),
         tokens=sum(lengths),
         note=cost.note,
-        **passes_cost(planned.wiring, cost.forward + cost.backward, lengths).to_dict(),
+        **priced,
         in_tower=in_tower(cost, graph) if asked.with_tower else 0,
         exact_sample=planned_sample(asked.exact_sample, found, asked.options, graph, level, **sizes),
     )

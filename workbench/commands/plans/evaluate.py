@@ -59,11 +59,12 @@ def evaluate(asked: Evaluate, job: Job) -> JudgingCost:
     nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
     passes = plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes, other_tasks=others)
     lengths = [len(ids) for ids in planned.pairs.clean]
+    priced: dict[str, Any] = passes_cost(planned.wiring, passes, lengths).to_dict()
     return JudgingCost(
         circuits=passes,
         pairs=len(planned.pairs),
         tokens=sum(lengths),
-        **passes_cost(planned.wiring, passes, lengths).to_dict(),
+        **priced,
         files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
         independent_pairs=len(set(planned.pairs.pairs.clusters)),
         other_tasks=others,

@@ -82,6 +82,8 @@ class PooledAgents(nn.Module):
 class FixedAgents(nn.Module):
     """A mix of ``n`` agents that are random vectors and stay so: what pooled agents are compared with."""
 
+    agents: Tensor
+
     def __init__(self, width: Width, *, n: int, seed: int = 0) -> None:
         super().__init__()
         drawn = torch.Generator().manual_seed(seed)

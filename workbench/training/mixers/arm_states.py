@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,8 @@ def read_state(model: Lab, ids: Ids, layer: int = 0) -> ArmState:
     mix = attention.mix if isinstance(attention, MixedAttention) else None
     _, seen = model.run_with_cache(ids)
     q, k, v, z = (seen[f"{at}.attn.hook_{name}"] for name in ("q", "k", "v", "z"))
-    x = model.blocks[layer].ln1(seen[f"{at}.hook_resid_pre"])
+    norm: Any = model.blocks[layer].ln1
+    x = norm(seen[f"{at}.hook_resid_pre"])
     if isinstance(mix, Decayed):
         transition, gain = mix.gates(x)
     elif isinstance(mix, LearnedNormaliser):
