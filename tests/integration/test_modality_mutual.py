@@ -68,7 +68,9 @@ def test_the_mask_as_an_edit_is_the_mask_that_the_twin_was_trained_with():
         logits = Eyes(model.original_model, unlocked=True).logits(pixels, [q.text for q in asked.questions])
     loss = -logits.log_softmax(-1)[torch.arange(4), torch.from_numpy(asked.right)]
     assert np.allclose(found.loss, loss.numpy(), atol=1e-3)
-    assert not np.allclose(right_and_loss(model, asked).loss, loss.numpy(), atol=1e-1)
+    assert np.allclose(right_and_loss(model, asked).loss, loss.numpy(), atol=1e-3)  # opened as it was trained
+    blind = paper._under(paper._edit(model, causal(asked.prompt.shape[1])), model, asked)
+    assert not np.allclose(blind.loss, loss.numpy(), atol=1e-1)
 
 
 def test_the_study_trains_twins_and_its_claims_are_judged(vlm):

@@ -70,7 +70,7 @@ def _masked(edit: Mask, place: Place, layer: int) -> Callable[[Tensor, Seen], Te
             raise OptionError(f"the mask is for {len(edit.allowed)} tokens; the prompt has {n}")
         allowed = edit.allowed[:n, :n].to(pattern.device)
         own = visible(place, layer, n, pattern.device)
-        if bool((allowed & ~own).any()):
+        if place.wiring.looks_ahead or bool((allowed & ~own).any()):
             return _opened(place, layer, pattern, seen, allowed)
         if bool((~(allowed & own).any(-1)).any()):
             raise OptionError("the mask leaves a query without any key", hint="let every token see itself")
@@ -91,6 +91,8 @@ def _opened(place: Place, layer: int, pattern: Tensor, seen: Seen, allowed: Allo
     q, k = seen["q"], seen["k"]
     k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
     own = visible(place, layer, pattern.shape[-1], pattern.device)
+    if place.wiring.looks_ahead:  # and what its patches see of the words behind them
+        own = own | (pattern > 0).any(0).any(0)
     lowest = torch.finfo(q.dtype).min
     try:
         scores = own_positions(rotary_of(place.model, layer), q, k)

@@ -74,7 +74,7 @@ def hidden_span(
     inside[checked_span(span, n)] = True
     allowed = torch.ones(n, n, dtype=torch.bool)
     allowed[~inside] = ~inside
-    if wiring(model).causal:
+    if wiring(model).causal and not wiring(model).looks_ahead:
         allowed = allowed.tril()
     with hidden_keys(model, ~allowed, layers=layers):
         yield

@@ -236,8 +236,10 @@ def _is_permanent(handle: Any) -> bool:
 
 
 def is_bookkeeping(hook: Any) -> bool:
-    """Say whether a hook is TransformerLens', Hugging Face's, or that of a tower's own hook points."""
-    return home_of(hook) in ("transformer_lens", "transformers") or _module_of(hook) == _TOWERS
+    """Say whether a hook is TransformerLens', Hugging Face's, that of a tower's own hook points or of a model's own
+    mask.
+    """
+    return home_of(hook) in ("transformer_lens", "transformers") or _module_of(hook) in _OURS
 
 
 def home_of(hook: Any) -> str:
@@ -245,7 +247,7 @@ def home_of(hook: Any) -> str:
     return _module_of(hook).split(".")[0]
 
 
-_TOWERS = "workbench.model.towers.blocks"
+_OURS = ("workbench.model.towers.blocks", "workbench.model.own_mask")
 
 
 def _module_of(hook: Any) -> str:

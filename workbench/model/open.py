@@ -38,6 +38,7 @@ from workbench.model.directory import refuse_wrong_index, weight_files
 from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
 from workbench.model.notebook import show_in_notebooks
 from workbench.model.other_inputs import other_inputs, takes_more_than_text
+from workbench.model.own_mask import note_of, run_under_own_mask
 from workbench.model.pixels import with_noise
 from workbench.model.prompt import Prompt
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
@@ -237,6 +238,8 @@ class _Opened:
         if notes:
             # TransformerLens would prepend an invented BOS as text, which destroys the first word.
             bridge.cfg.default_prepend_bos = False
+        own = note_of(bridge.original_model.config)
+        notes = (*notes, own) if own else notes
         show_in_notebooks()
         text_alone = self.sight is None and takes_more_than_text(self.config)
         left = not_measured(unread_parts(bridge, self.tokens), self.weights.unread, text_alone=text_alone)
@@ -299,6 +302,7 @@ def _hugging_face(
     def look(model: PreTrainedModel) -> Tensor:
         """The model as transformers loaded it: what it answers, and its weights by their names."""
         seen.append(lines_of_checkpoint(directory, model, stored))
+        run_under_own_mask(model)
         return parity.plain_output(model, tokens)
 
     bridge, expected = huggingface.bridge_from_directory(
@@ -378,6 +382,7 @@ def _wrapped(model: PreTrainedModel, source: Source) -> _Opened:
     tokens = _probe(model.config, sight, next(model.parameters()).dtype)
     weights = lines_of_model(model)
     model.set_attn_implementation("eager")
+    run_under_own_mask(model)
     expected = parity.plain_output(model, tokens)
     return _Opened(
         bridge=huggingface.bridge_from_model(model, source.name, tokenizer=source.tokenizer),

@@ -147,6 +147,7 @@ def _measure(bridge: TransformerBridge) -> Wiring:
         mlp_layers=mlps,
         parallel=parallel,
         causal=causal,
+        looks_ahead=causal and _looks_ahead(bridge, prompt, out),
         has_lm_head=out.shape[-1] != cfg.d_model or hasattr(bridge, "unembed") or bool(class_names(bridge)),
         live=live,
         pattern_by_recompute="pattern" not in live and full and exact["pattern"] and all_heads,
@@ -262,13 +263,27 @@ def _is_causal(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> bool:
     at_once = getattr(bridge, "sees", False) or (sight is not None and sight.token is None)
     if out.shape[1] < 2 or at_once:  # one answer, or a picture as a whole
         return False
-    other = prompt.ids.clone()
-    other[:, -1] = (other[:, -1] + 1) % bridge.cfg.d_vocab
+    return _leaves_alone(bridge, prompt, out, prompt.shape[1] - 1)
+
+
+def _looks_ahead(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> bool:
+    """Whether patches see the words behind them, in a model whose words see nothing behind them."""
+    sight = sight_of(bridge)
+    if sight is None or sight.token is None or out.shape[1] < 2:
+        return False
+    behind = int(prompt.ids[0].eq(sight.token).nonzero().max()) + 1
+    return behind < out.shape[1] and not _leaves_alone(bridge, prompt, out, behind)
+
+
+def _leaves_alone(bridge: TransformerBridge, prompt: Prompt, out: Tensor, place: int) -> bool:
+    """Whether the outputs before a token stay as they are when it changes."""
+    sight, other = sight_of(bridge), prompt.ids.clone()
+    other[:, place] = (other[:, place] + 1) % bridge.cfg.d_vocab
     if sight is not None:  # no further picture is meant
-        other[:, -1] = torch.where(other[:, -1].eq(sight.token or 0), other[:, 0], other[:, -1])
+        other[:, place] = torch.where(other[:, place].eq(sight.token or 0), other[:, 0], other[:, place])
     with torch.no_grad():
         changed = hooks.forward(bridge, Prompt(other, prompt.extras), last_only=False)
-    return bool((changed - out)[:, :-1].abs().max() <= TOLERANCE.get(out.dtype, 2e-4))
+    return bool((changed - out)[:, :place].abs().max() <= TOLERANCE.get(out.dtype, 2e-4))
 
 
 @torch.no_grad()

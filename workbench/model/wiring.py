@@ -131,6 +131,7 @@ class Wiring:
         live: Sites whose edits change the output.
         pattern_by_recompute: Pattern edits are discarded, but ``softmax(q k / sqrt(d))`` gives the pattern, so an
             edit can be written to the head output instead, exactly.
+        looks_ahead: Words see nothing behind them, and patches see the question (`zoo:vlm-mutual`).
         head_writes: The heads' outputs and the attention bias sum to what the layer writes (False: post-norm).
         residual_is_sum: Each block adds exactly its attention and MLP outputs to the residual stream.
         readers_known: ``q``, ``k``, ``v`` and the MLP input are the stated functions of the residual stream.
@@ -165,6 +166,7 @@ class Wiring:
     hand_over: HandOver | str = ""
     with_tower: bool = False
     mixer: PositionMixer | None = None
+    looks_ahead: bool = False
 
     def of(self, tower: str | None) -> Wiring:
         """Return the wiring of a tower; None is the model's own stack.

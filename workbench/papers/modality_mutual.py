@@ -150,9 +150,9 @@ def _ask(
     twins: tuple[TransformerBridge, TransformerBridge],
     asked: asked_pictures.AskedPictures,
 ) -> None:
-    """Ask both twins; what was found of earlier pairs is averaged with it."""
+    """Ask both twins, each as it was trained; what was found of earlier pairs is averaged with it."""
     blind, sees = twins
-    own, other = asked_pictures.right_and_loss(blind, asked), _under(_open(sees, asked), sees, asked)
+    own, other = (asked_pictures.right_and_loss(twin, asked) for twin in twins)
     for name, found in ((BLIND, own), (SEES, other)):
         for kind in ("", *KINDS):
             rows = np.array([kind in ("", q.kind) for q in asked.questions])
@@ -160,7 +160,7 @@ def _ask(
             mean = now if pair == 0 else (c[what] * pair + now) / (pair + 1)
             for told, value in ((what, mean), (f"{what}, pair {pair}", now)):
                 c.add(told, value, within=SHARE, unit="share of right answers")
-    taken = asked_pictures.right_and_loss(sees, asked).loss
+    taken = _under(_edit(sees, masks.causal(asked.prompt.shape[1])), sees, asked).loss
     for name, loss in ((TRAINED, other.loss), (TAKEN, taken)):
         c[name] = loss if pair == 0 else (c[name] * pair + loss) / (pair + 1)
 

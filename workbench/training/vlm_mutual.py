@@ -93,9 +93,9 @@ def twin(name: str, *, unlocked: bool, seed: int, title: str) -> TrainingRecipe:
     if seed != VLM.seed:
         shape = f"The shape and steps of zoo:vlm, with seed {seed}"
     opened = (
-        "Its patches also see the question behind them: give `attention_mask` as "
-        "workbench.training.seeing_words.unlocked_mask makes it; opened without it, the model is causal and answers "
-        "badly."
+        "Its patches also see the question behind them; the workbench runs it so wherever it is opened. In plain "
+        "transformers give `attention_mask` as workbench.training.seeing_words.unlocked_mask makes it: without it the "
+        "model is causal and answers badly."
         if unlocked
         else f"{QUESTIONS} questions to a picture, those of its twin whose patches see the question; the usual mask."
     )

@@ -34,7 +34,8 @@ def hooks_for(
         rows = slice(i * len(batch), (i + 1) * len(batch))
         for edit in intervention.edits:
             if isinstance(edit, KnockOut):
-                causal = runs.wiring.of(edit.part.tower).causal
+                wired = runs.wiring.of(edit.part.tower)
+                causal = wired.causal and not wired.looks_ahead
                 patterns[edit.part.tower, edit.layer].append((rows, edit, _knock_out(edit, batch, causal)))
             elif edit.part.slot == "pattern":
                 value = value_of_edit(runs, batch, edit, means)
