@@ -151,7 +151,7 @@ def _ask(
     asked: asked_pictures.AskedPictures,
 ) -> None:
     """Ask both twins, each as it was trained; what was found of earlier pairs is averaged with it."""
-    blind, sees = twins
+    _, sees = twins
     own, other = (asked_pictures.right_and_loss(twin, asked) for twin in twins)
     for name, found in ((BLIND, own), (SEES, other)):
         for kind in ("", *KINDS):
