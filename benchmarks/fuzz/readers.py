@@ -128,14 +128,14 @@ def edit(folder: str) -> Reader:
 
 
 def measured(root: Path) -> Any:
-    from workbench.commands.edit import load_measured
+    from workbench.edits.kept_measurement import load_measured
 
     return load_measured(root / "measured")
 
 
 def replication(root: Path) -> Any:
-    from workbench.commands.replicate import load_result
     from workbench.core.run_record import digest_of
+    from workbench.papers.kept_result import load_result
 
     plan = json.loads((root / "plans" / "replication.json").read_text("utf-8"))
     return load_result(root / "replication", digest_of(plan))
@@ -143,7 +143,7 @@ def replication(root: Path) -> Any:
 
 def steps(root: Path) -> Any:
     """The finished steps of a study, as it goes on from them."""
-    from workbench.commands.reproduce import _claim
+    from workbench.papers.studies.carried_out import _claim
 
     plan = json.loads((root / "plans" / "reproduction.json").read_text("utf-8"))
     return _claim(root / "reproduction", plan, True, lambda text: None)

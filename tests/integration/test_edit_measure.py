@@ -16,11 +16,11 @@ from cli.app import app
 from tests.files import rewrite
 from workbench.commands.again import rerun
 from workbench.commands.do import do
-from workbench.commands.edit import load_measured
 from workbench.core.errors import OptionError, RunError, TaskError
 from workbench.core.run_file import load_record
 from workbench.edits.affine import Affine
 from workbench.edits.file import load_edit, save_edit
+from workbench.edits.kept_measurement import load_measured
 from workbench.edits.making import make_edit
 from workbench.edits.measure import compare, measure_edit, on_task, on_text, windows_of
 from workbench.edits.rows import Rows

@@ -14,11 +14,11 @@ from workbench.circuits.files.circuit_file import load_circuit
 from workbench.circuits.files.effects_file import load_effects
 from workbench.circuits.files.folder import check as found_circuit
 from workbench.commands.do import do
-from workbench.commands.replicate import with_behaviors
 from workbench.core.run_file import load_record
 from workbench.engine.experiments import ablate
 from workbench.engine.run_folders.past_runs import look_at
 from workbench.evaluate.found_circuit import SCORED, discover
+from workbench.papers.kept_result import with_behaviors
 from workbench.papers.kinds import Findings, Setting
 
 

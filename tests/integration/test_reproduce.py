@@ -14,7 +14,6 @@ import torch
 from workbench.circuits.files import load_circuit
 from workbench.circuits.published import load_published
 from workbench.commands.do import do
-from workbench.commands.reproduce import is_papers_model, run_study
 from workbench.core.claims import UNTESTABLE
 from workbench.core.errors import RunError, TaskError
 from workbench.engine.of_task import paired_runs
@@ -23,6 +22,7 @@ from workbench.heads.copy_scores import copied, copy_scores
 from workbench.model.hooks import hook_name
 from workbench.model.open import open_model
 from workbench.papers.studies import ioi as steps
+from workbench.papers.studies.carried_out import is_papers_model, run_study
 from workbench.papers.studies.kept_parts import Keeper
 from workbench.papers.studies.kinds import State, StepResult
 from workbench.papers.studies.paths import recall_claims, take

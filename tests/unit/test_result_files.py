@@ -15,8 +15,6 @@ from workbench.bench.cells import Shelf
 from workbench.bench.table import load_bench
 from workbench.circuits.files.kinds import kind_of
 from workbench.circuits.files.recognise import recognise
-from workbench.commands.edit import load_measured
-from workbench.commands.replicate import load_result
 from workbench.core.digest import document_digest
 from workbench.core.errors import ChangedFileWarning, RunError, WorkbenchError
 from workbench.core.file_kind import FileKind
@@ -24,8 +22,10 @@ from workbench.core.run_record import digest_of
 from workbench.core.strict_json import dump
 from workbench.core.typed import as_json
 from workbench.edits.file import describe_edit
+from workbench.edits.kept_measurement import load_measured
 from workbench.engine.run_folders.verification import own_state
 from workbench.heads.table import load_portrait
+from workbench.papers.kept_result import load_result
 from workbench.papers.studies.file import StepContent
 from workbench.papers.studies.kinds import StepResult
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from workbench.commands.asked.inputs import chosen_options
-from workbench.commands.edit import KeptMeasurement, keep_measurement
 from workbench.commands.forms.attention import ReplaceAttention
 from workbench.commands.inputs import pairs_of, tell_dropped
 from workbench.core.job import Job
 from workbench.core.progress import silent
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import source_digest
+from workbench.edits.kept_measurement import KeptMeasurement, keep_measurement
 from workbench.edits.measure import CHANGES, Measured
 from workbench.edits.pattern_worth import Texts, replace_attention, texts_of_corpus, texts_of_task
 from workbench.edits.substitute import WINDOWS

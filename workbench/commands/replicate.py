@@ -8,38 +8,31 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.circuits.behavior import short_of
 from workbench.circuits.files.markdown import replace_part
 from workbench.commands.asked.replicate import is_study, study_of
 from workbench.commands.do import carry_out
 from workbench.commands.forms.replicate import Replicate
 from workbench.core.atomic import write_atomic
-from workbench.core.bounds import exists
 from workbench.core.claims import plain
-from workbench.core.errors import RunError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.job import Job
 from workbench.core.progress import silent
 from workbench.core.registry import load
-from workbench.core.run_file import digest_of_file
-from workbench.core.run_record import RunRecord, code_versions, digest_of
+from workbench.core.run_record import RunRecord, digest_of
 from workbench.core.show import Told
-from workbench.core.source_digest import source_digest
-from workbench.core.strict_json import dump
 from workbench.core.text import folder_name
-from workbench.model.builtin import list_models
 from workbench.model.identity import identity
-from workbench.model.native import WEIGHTS_NAME
 from workbench.model.open import open_model
-from workbench.papers.file import REPLICATION, RESULT
-from workbench.papers.kinds import Findings, Note, Progress, Replicable, Setting
+from workbench.papers.kept_result import load_result, plan_of, save_result, with_behaviors
+from workbench.papers.kinds import Note, Progress, Replicable, Setting
 from workbench.papers.options import words_of
-from workbench.papers.registry import PAPERS, find_paper, find_replication, modules_of
+from workbench.papers.registry import PAPERS, find_paper, find_replication
 from workbench.papers.result import Result, Results
 
 if TYPE_CHECKING:
-    from workbench.commands.reproduce import Reproduction, ReproductionCost
+    from workbench.commands.reproduce import Reproduction
+    from workbench.papers.studies.carried_out import ReproductionCost
 
-PAGE = "report.html"
 BEGIN, END = "<!-- claims: workbench replicate all --docs PAGE -->", "<!-- end of claims -->"
 ROOT = Path("runs") / "replicate"
 
@@ -124,75 +117,7 @@ def _one(asked: Replicate, job: Job) -> Result:
         return Result.of(chosen, model=model, findings=findings, plan=plan, folder=folder, **told)
 
     folder = job.out or ROOT / name / f"{folder_name(model)}-{question[:8]}"
-    return job.keep(folder, record, compute, _save, finished=lambda at: load_result(at, question))
-
-
-def with_behaviors(findings: Findings, setting: Setting) -> Findings:
-    """Return the findings, with what the model itself does on the pairs as the first table."""
-    if not setting.behaviors:
-        return findings
-    rows = [
-        {"pairs": name, "does the task": short_of([told["finding"]]), "what it does": told["sentence"]}
-        for name, told in setting.behaviors.items()
-    ]
-    return replace(findings, tables={"What the model itself does": rows, **findings.tables})
-
-
-def plan_of(replication: Replicable, setting: Setting) -> dict[str, Any]:
-    """Return everything that decides the numbers, as JSON values."""
-    known = identity(setting.model)
-    return {
-        "replication": replication.name,
-        "model": known.name,
-        "weights": known.digest,
-        "config": known.config_digest,
-        "dtype": known.dtype,
-        "device": known.device,
-        "options": plain(asdict(setting.options)),
-        "other models": _weights_named(asdict(setting.options)),
-        "seed": setting.seed,
-        "code": {**code_versions(), "sources": source_digest(*modules_of(find_paper(replication.name)))},
-    }
-
-
-def _weights_named(options: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the weights of built-in models that options name, whole or before a slash; a name alone says less."""
-    words = [w for v in options.values() for w in (v if isinstance(v, tuple) else (v,)) if isinstance(w, str)]
-    known = {card.name: card.directory for card in list_models()}
-    names = {w.removeprefix("zoo:").split("/")[0] for w in words if w.startswith("zoo:")}
-    return {
-        name: str(digest_of_file(known[name] / WEIGHTS_NAME)["sha256"]) for name in sorted(names & set(known))
-    }
-
-
-def load_result(folder: Path, question: str) -> Result | None:
-    """Return the finished result of an equal earlier run; None if there is none yet.
-
-    Raises:
-        RunError: if the folder holds the result of another question, or one that cannot be read or was changed.
-    """
-    path = Path(folder) / RESULT
-    if not exists(path):
-        return None
-    opened = REPLICATION.load(path)
-    found = Result.of_file(opened.content, opened.origin, Path(folder))
-    if digest_of(found.plan) != question:
-        raise RunError(
-            f"{folder} holds another run of {found.name}, on {found.model}", hint="choose another --out"
-        )
-    return found
-
-
-def _save(found: Result, folder: Path) -> dict[str, str]:
-    """Tables, pictures, page and last the result itself, each whole or not at all; returns what is where."""
-    for file, text in found.tables().items():
-        write_atomic(folder / "tables" / file, text)
-    for i, picture in enumerate(found.findings.pictures.values(), start=1):
-        write_atomic(folder / "pictures" / f"picture-{i:02d}.svg", picture.svg())
-    write_atomic(folder / PAGE, found.page())
-    write_atomic(folder / RESULT, dump(found.to_dict(), where=RESULT, indent=1))
-    drawn = {"pictures": "pictures"} if found.findings.pictures else {}
-    return {"result": RESULT, "report": PAGE, "tables": "tables", **drawn}
+    return job.keep(folder, record, compute, save_result, finished=lambda at: load_result(at, question))
 
 
 def replicate_all(

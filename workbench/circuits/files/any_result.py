@@ -19,7 +19,7 @@ _OURS = {
     "effects": "circuits.files.effects_file:load_effects",
     "evaluation": "circuits.files.evaluation_file:load_evaluation",
     "faithfulness": "circuits.files.faithfulness_file:load_faithfulness",
-    "measured-edit": "commands.edit:load_measured",
+    "measured-edit": "edits.kept_measurement:load_measured",
     "pairs": "tasks.pairs_file:read_pairs",
     "portrait": "heads.table:load_portrait",
     "replication": "papers.result:load_replication",
