@@ -15,7 +15,7 @@ from workbench.commands.again import call
 from workbench.core.lock import locked
 from workbench.core.progress import Progress
 from workbench.engine.run_folders.consent import Consent
-from workbench.engine.run_folders.merging import (
+from workbench.engine.run_folders.whole_run import (
     check_complete,
     found_shares,
     gather,
