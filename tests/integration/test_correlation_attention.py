@@ -11,6 +11,7 @@ from tests.towers import tower_dir
 from workbench.core.errors import ModelError, OptionError, TaskError
 from workbench.heads.correlation_attention import correlated, correlation_attention
 from workbench.heads.image_text import patch_vectors, phrase_vectors, similarity_maps, softened
+from workbench.heads.named_objects import told_apart
 from workbench.papers import correlation_attention as study
 from workbench.papers.kinds import Setting
 from workbench.tasks.scenes import draw
@@ -100,5 +101,5 @@ def test_the_study_runs_and_needs_a_space_for_both(clip, bridge_of):
 
 def test_telling_objects_apart_by_hand():
     own, others = np.array([[[True, False, False]]]), np.array([[[False, True, True]]])
-    told = study._told(np.array([[[0.5, 0.2, 0.7]]]), own, others)
+    told = told_apart(np.array([[[0.5, 0.2, 0.7]]]), own, others)
     assert told.tolist() == [0.5]  # above one of two patches of the others

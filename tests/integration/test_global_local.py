@@ -8,6 +8,7 @@ import torch
 
 import workbench as wb
 from workbench.core.errors import ModelError, OptionError, ShapeError
+from workbench.heads.phrase_choice import word_of_place
 from workbench.heads.span_representation import (
     alone_vectors,
     in_context_vectors,
@@ -76,9 +77,9 @@ def test_a_word_of_place_tells_the_two_apart_or_is_not_used():
     def thing(cell: int) -> Thing:
         return Thing(0, "star", "red", "large", cell)
 
-    assert study._word(thing(3), thing(5), thing(4)) == "left of"
-    assert study._word(thing(3), thing(0), thing(4)) == ""  # the other one is left of it too
-    assert study._word(thing(0), thing(5), thing(4)) == ""  # no side in common
+    assert word_of_place(thing(3), thing(5), thing(4)) == "left of"
+    assert word_of_place(thing(3), thing(0), thing(4)) == ""  # the other one is left of it too
+    assert word_of_place(thing(0), thing(5), thing(4)) == ""  # no side in common
 
 
 def test_the_study_chooses_by_the_word_of_place(clip, bridge_of):

@@ -11,6 +11,7 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.edits.kinds import Mask
 from workbench.edits.leaks import depends
 from workbench.edits.masks import causal, reach, unlock, unlock_at_random
+from workbench.edits.mutual import WORDS, asked_under, causal_mask, leaks_of, mutual_mask, random_masks
 from workbench.heads.asked_pictures import ask_pictures, right_and_loss
 from workbench.model.prompt import Prompt
 from workbench.papers import modality_mutual as paper
@@ -38,11 +39,11 @@ def test_as_many_entries_are_opened_at_random_and_none_is_closed():
 def test_entries_at_random_are_opened_in_the_rows_of_the_patches_alone(vlm):
     asked = ask_pictures(vlm, World(objects=(0, 1, 1)), kinds=["colour"], n=2, seed=7)
     n, patches = asked.prompt.shape[1], list(asked.image)
-    own, drawn = paper._open(vlm, asked).allowed & ~causal(n), paper._at_random(asked, 3, seed=5)
+    own, drawn = mutual_mask(vlm, asked).allowed & ~causal(n), random_masks(vlm, asked, 3, seed=5)
     for mask in drawn:
-        opened = mask & ~causal(n)
+        opened = mask.allowed & ~causal(n)
         assert opened.sum() == own.sum() and opened[patches].sum() == opened.sum()
-    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0].allowed, drawn[1].allowed)
     with pytest.raises(OptionError, match="closes 7 in rows 0 to 0"):
         unlock_at_random(causal(8), 8, seed=0, queries=(0, 1))
 
@@ -61,7 +62,7 @@ def test_what_is_felt_is_what_the_mask_lets_reach(bridge_of):
 def test_the_mask_as_an_edit_is_the_mask_that_the_twin_was_trained_with():
     model = wb.open_model("zoo:vlm-mutual", device="cpu")
     asked = ask_pictures(model, World(objects=(0, 1, 1)), kinds=["place"], n=4, seed=7)
-    with paper._open(model, asked).on(model):
+    with mutual_mask(model, asked).on(model):
         found = right_and_loss(model, asked)
     pixels = np.stack([scene.pixels for scene in asked.scenes])
     with torch.no_grad():
@@ -69,7 +70,7 @@ def test_the_mask_as_an_edit_is_the_mask_that_the_twin_was_trained_with():
     loss = -logits.log_softmax(-1)[torch.arange(4), torch.from_numpy(asked.right)]
     assert np.allclose(found.loss, loss.numpy(), atol=1e-3)
     assert np.allclose(right_and_loss(model, asked).loss, loss.numpy(), atol=1e-3)  # opened as it was trained
-    blind = paper._under(paper._edit(model, causal(asked.prompt.shape[1])), model, asked)
+    blind = asked_under(causal_mask(model, asked), model, asked)
     assert not np.allclose(blind.loss, loss.numpy(), atol=1e-1)
 
 
@@ -84,9 +85,10 @@ def test_the_study_trains_twins_and_its_claims_are_judged(vlm):
 
 def test_a_leak_is_found_where_it_is_planted(vlm):
     asked = ask_pictures(vlm, World(objects=(0, 1, 1)), kinds=["colour"], n=2, seed=7)
-    c = Conditions()
-    paper._look_for_leaks(c, vlm, asked, leak=True)
-    assert not paper.CLAIMS["leaks"].by(c).holds and c.number(paper.LEAKS) >= 36 * paper.AFTER
+    felt = leaks_of(vlm, asked, leak=True)
+    assert felt.leaks >= 36 * WORDS and leaks_of(vlm, asked).leaks == 0
+    c = Conditions(numbers={paper.OPEN: felt.opened, paper.LEAKS: felt.leaks})
+    assert not paper.CLAIMS["leaks"].by(c).holds
     assert paper.CLAIMS["felt"].by(c).holds
 
 

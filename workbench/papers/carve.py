@@ -22,39 +22,41 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
 
 import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
-from workbench.core.stats.association import auroc
 from workbench.core.stats.intervals import SHARE
-from workbench.heads import contrastive_map, crops
-from workbench.heads.localisation import lift_apart, locate
+from workbench.heads import crops
+from workbench.heads.localisation import locate
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Criterion, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, correlates, permuted, slopes, tells
+from workbench.papers.kit import Claim, Conditions, Criterion, Paper, untried
+from workbench.papers.kit.criteria import above, area, correlates, dealt, slopes, tells
+from workbench.papers.kit.frames import Control, add_layers, add_localisation, answers, enough
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
-from workbench.tasks.scenes.questions import DESCRIBE
 from workbench.view.pictures import HeadMaps
 
 with lazily():
-    from workbench.heads import asked_pictures, span_attention
+    from workbench.heads import asked_pictures, focus
 
 # Criteria, fixed before anything was measured.
 ENOUGH, RIGHT = 20, 0.6
 FIRST_SEED = 22_000_000  # pictures of this paper: no other seed of pictures is near
 KINDS = ("colour", "shape")
-WAVES = (0.0, 0.04, 0.08, 0.12, 0.16)
 KEEP, PARTS = (0.2, 0.4, 0.6), (2, 3)  # the paper's ranges
 FLOORS = (0.001, 0.01, 0.1, 1.0)  # of a table: shares of a row of the pattern
 NATS = "nats, mean over heads and layers"
 OBJECTS, BY_OBJECTS = "number of objects", "entropy by objects"
 HEIGHT, BY_WAVES = "height of waves", "entropy by waves"
+WORLDS = {
+    OBJECTS: {n + 1.0: World(objects=tuple(float(i == n) for i in range(4))) for n in range(4)},
+    HEIGHT: {height: World(texture=height) for height in (0.0, 0.04, 0.08, 0.12, 0.16)},
+}
 DEPTH, BY_LAYER = "layer", "entropy in a layer"
 ENTROPY, WRONG = "entropy of answers", "the answer is wrong"
 PLAIN, CONTRAST = "plain map", "contrast"
@@ -62,21 +64,14 @@ SEEN, TRUE, MOVED = "whole picture", "asked object alone is left", "region of th
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarveSizes:
-    """Sizes.
+class CarveSizes(Sizes):
+    """How much is asked and drawn."""
 
-    Attributes:
-        pictures: For each number of objects and each height of waves.
-        choosing, questions: On which layer and region are chosen, and others that are reported.
-        noise: Of the pixels, where answers are to be wrong.
-        draws: Places of the region at random.
-    """
-
-    pictures: int = 120
-    choosing: int = 200
-    questions: int = 600
-    noise: float = 0.12
-    draws: int = 5
+    pictures: int = size(120, "for each number of objects and each height of waves")
+    choosing: int = size(200, "questions on which layer and region are chosen")
+    questions: int = size(600, "others that are reported")
+    noise: float = size(0.12, "of the pixels, where answers are to be wrong")
+    draws: int = size(5, "places of the region at random")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -85,151 +80,76 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not read a picture and words.
     """
-    o: CarveSizes = setting.options
-    model, seed = setting.model, FIRST_SEED + 1000 * setting.seed
+    o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
-    worlds = [World(objects=tuple(float(i == n) for i in range(4))) for n in range(4)]
-    _complexity(c, setting, seed, worlds, [1.0, 2, 3, 4], BY_OBJECTS, OBJECTS)
-    _complexity(c, setting, seed + 10, [World(texture=t) for t in WAVES], WAVES, BY_WAVES, HEIGHT)
+    layers = _complexity(c, setting, seed, BY_OBJECTS, OBJECTS)
+    _complexity(c, setting, seed + 10, BY_WAVES, HEIGHT)
+    add_layers(c, BY_LAYER, DEPTH, layers, unit="nats, mean over heads")
     setting.progress(1, 3, "maps")
-    world = World(objects=(0, 0, 1, 1), noise=o.noise)
-    chosen_on, asked = (
-        asked_pictures.ask_pictures(model, world, kinds=KINDS, n=n, seed=seed + 20 + i)
-        for i, n in enumerate((o.choosing, o.questions))
-    )
+    ask = partial(asked_pictures.ask_pictures, model, World(objects=(0, 0, 1, 1), noise=o.noise), kinds=KINDS)
+    chosen_on, asked = ask(n=o.choosing, seed=seed + 20), ask(n=o.questions, seed=seed + 21)
     c[SEEN] = asked_pictures.answered(model, asked)
-    wrong = 1 - c[SEEN]
-    c.add(WRONG, wrong, within=SHARE, unit="share of answers")
-    c.add(ENTROPY, _entropy(model, asked).mean(1), unit=NATS)
-    c.numbers |= {"wrong": int(wrong.sum()), "right": int(c[SEEN].sum())}
-    first, found = _maps(model, chosen_on), _maps(model, asked)
+    c.add(WRONG, 1 - c[SEEN], within=SHARE, unit="share of answers")
+    c.add(ENTROPY, focus.layer_entropy(model, asked).mean(1), unit=NATS)
+    c.numbers |= {"wrong": int(c[WRONG].sum()), "right": int(c[SEEN].sum())}
     c.tables["Floor under the general map, on the pictures for choosing: lift above others"] = [
-        {
-            "floor": words,
-            **{
-                f"layer {i}": _best(_maps(model, chosen_on, at)[CONTRAST][:, i, None], chosen_on)[1]
-                for i in range(found[CONTRAST].shape[1])
-            },
-        }
-        for words, at in (("median of the map", None), *((f"{x:g}", x) for x in FLOORS))
+        {"floor": "median of the map" if floor is None else f"{floor:g}"}
+        | {f"layer {i}": x for i, x in enumerate(focus.lift_by_layer(model, chosen_on, floor=floor))}
+        for floor in (None, *FLOORS)
     ]
-    rows = []
-    for name, maps in found.items():
-        setting.progress(2, 3, f"regions by the {name}")
-        layer, lift = _best(first[name], chosen_on)
-        shapes = list(product(KEEP, PARTS))
-        shares = [_shown(model, chosen_on, _regions(first[name][:, layer], s)).mean() for s in shapes]
-        shape = shapes[int(np.argmax(shares))]
-        regions = _regions(maps[:, layer], shape)
-        lies = locate(maps[:, layer] + 1e-12, asked.own, asked.others)
-        c.add(f"pointing, {name}", lies.pointing, within=SHARE, unit="share of maps that point at the object")
-        c.add(f"mass, {name}", lies.mass, within=SHARE, unit="share of the map on the object")
-        c.add(f"lift, {name}", lies.lift, unit="weight of a patch, 1 for an even map")
-        c.add(f"lift of others, {name}", lies.other_lift, unit="weight of a patch, 1 for an even map")
-        c[f"region of the {name}"] = _shown(model, asked, regions)
-        c.numbers[name] = {"layer": layer, "keep": shape[0], "parts": shape[1]}
-        rows.append({"map": name, "layer": layer, "share kept": shape[0], "parts": shape[1]})
-        rows[-1] |= {"patches left": float(np.sum(regions, (1, 2)).mean()), "lift above others": lift}
-    c.tables["What was chosen on other pictures"] = rows
-    rng = np.random.default_rng([seed, 3])
-    c.draws[MOVED] = [_shown(model, asked, crops.elsewhere(regions, rng)) for _ in range(o.draws)]
-    c[TRUE] = _shown(model, asked, asked.own)
-    shown = {name: maps[0, c.numbers[name]["layer"]] for name, maps in found.items()}
-    caption = f"Where the model looks when it is asked: {asked.questions[0].text}"
-    c.pictures[caption] = HeadMaps.of(
-        np.stack(list(shown.values()))[None], ["first picture"], list(shown), title=caption
-    )
+    setting.progress(2, 3, "regions")
+    _regions(c, setting, chosen_on, asked, np.random.default_rng([seed, 3]))
+    c[TRUE] = focus.left_alone(model, asked, asked.own)
     return c
 
 
-def _complexity(
-    c: Conditions,
-    setting: Setting,
-    seed: int,
-    worlds: Sequence[World],
-    levels: Sequence[float],
-    name: str,
-    along: str,
-) -> None:
-    """Entropy and right answers in pictures of growing complexity; of the first kind also layer by layer."""
-    n, model = setting.options.pictures, setting.model
-    sets = [
-        asked_pictures.ask_pictures(model, world, kinds=KINDS, n=n, seed=seed + i)
-        for i, world in enumerate(worlds)
-    ]
-    layers = np.concatenate([_entropy(model, each) for each in sets])
+def _regions(c: Conditions, setting: Setting, chosen_on, asked, rng: np.random.Generator) -> None:
+    """Where each map lies, and what is answered when its region alone is left; chosen on other pictures."""
+    model, rows, shown = setting.model, [], {}
+    first, found = focus.focus_maps(model, chosen_on), focus.focus_maps(model, asked)
+    for name, maps in found.items():
+        best = focus.choose(model, chosen_on, first[name], keeps=KEEP, parts=PARTS)
+        regions, shown[name] = best.regions(maps), maps[0, best.layer]
+        add_localisation(c, name, locate(maps[:, best.layer] + 1e-12, asked.own, asked.others))
+        c[f"region of the {name}"] = focus.left_alone(model, asked, regions)
+        c.numbers[name] = {"layer": best.layer, "keep": best.keep, "parts": best.parts}
+        rows.append({"map": name, "layer": best.layer, "share kept": best.keep, "parts": best.parts})
+        rows[-1] |= {"patches left": float(regions.sum((1, 2)).mean()), "lift above others": best.lift}
+    c.tables["What was chosen on other pictures"] = rows
+    moved = [crops.elsewhere(regions, rng) for _ in range(setting.options.draws)]
+    c.draws[MOVED] = [focus.left_alone(model, asked, each) for each in moved]
+    caption = f"Where the model looks when it is asked: {asked.questions[0].text}"
+    values = np.stack(list(shown.values()))[None]
+    c.pictures[caption] = HeadMaps.of(values, ["first picture"], list(shown), title=caption)
+
+
+def _complexity(c: Conditions, setting: Setting, seed: int, name: str, along: str) -> np.ndarray:
+    """Entropy and right answers in pictures of growing complexity; returns the entropy in every layer."""
+    n, worlds = setting.options.pictures, WORLDS[along]
+    found = focus.by_complexity(setting.model, list(worlds.values()), kinds=KINDS, n=n, seed=seed)
+    layers = np.concatenate([each.entropy for each in found])
     c.add(name, layers.mean(1), unit=NATS)
-    c.add(along, np.repeat(np.asarray(levels, dtype=float), n), unit=along)
+    c.add(along, np.repeat(list(worlds), n), unit=along)
     c.tables[f"Entropy by {along}"] = [
-        {
-            along: level,
-            "entropy": c[name][i * n : (i + 1) * n].mean(),
-            "right": asked_pictures.answered(model, each).mean(),
-        }
-        for i, (level, each) in enumerate(zip(levels, sets, strict=True))
+        {along: level, "entropy": each.entropy.mean(), "right": each.right.mean()}
+        for level, each in zip(worlds, found, strict=True)
     ]
-    if name == BY_OBJECTS:
-        rows, depth = layers.shape
-        question = np.repeat(np.arange(rows), depth).tolist()
-        c.add(BY_LAYER, layers.flatten(), unit="nats, mean over heads", clusters=question)
-        c.add(DEPTH, np.tile(np.arange(depth, dtype=float), rows), unit="layer", clusters=question)
-
-
-def _entropy(model, asked: asked_pictures.AskedPictures) -> np.ndarray:
-    """Entropy of every question in every layer; a head that gives the picture nothing is left out."""
-    return np.nanmean(span_attention.attention_entropy(model, asked.prompt), axis=2)
-
-
-def _best(maps: np.ndarray, asked: asked_pictures.AskedPictures) -> tuple[int, float]:
-    """The layer whose lift on the asked object exceeds that on the others most, and by how much."""
-    lifts = [lift_apart(each, asked.own, asked.others) for each in maps.swapaxes(0, 1)]
-    return int(np.argmax(lifts)), max(lifts)
-
-
-def _maps(model, asked: asked_pictures.AskedPictures, floor: float | None = None) -> dict[str, np.ndarray]:
-    """The plain map and the contrast of every layer, heads averaged: ``(question, layer, row, column)``."""
-    prompts = asked.prompt, asked.asking(model, DESCRIBE)
-    own, general = (span_attention.span_attention(model, each).mean(2) for each in prompts)
-    own, general = (each.reshape(*each.shape[:2], *asked.grid) for each in (own, general))
-    return {PLAIN: own, CONTRAST: contrastive_map.contrastive_map(own, general, floor=floor)}
-
-
-def _regions(maps: np.ndarray, shape: tuple[float, int]) -> np.ndarray:
-    keep, parts = shape
-    return np.stack([contrastive_map.contrast_region(m, keep=keep, components=parts) for m in maps])
-
-
-def _shown(model, asked: asked_pictures.AskedPictures, regions: np.ndarray) -> np.ndarray:
-    """Right answers when nothing but a region of each picture is left."""
-    return asked_pictures.answered(model, asked, asked.covering(model, regions))
-
-
-def _dealt(
-    words: str, statistic: Callable[[np.ndarray, np.ndarray], float], name: str, labels: str
-) -> Criterion:
-    """A statistic of values and labels is larger than with labels dealt at random."""
-    return permuted(
-        f"{words} of {name} and {labels}",
-        lambda given, c: statistic(c[name], np.asarray(given, dtype=float)),
-        lambda c: c[labels].tolist(),
-        draws=1000,
-    )
+    return layers
 
 
 def _ranks(name: str, along: str) -> Criterion:
-    return correlates(name, along) & _dealt("rank correlation", spearman, name, along)
+    words = f"rank correlation of {name} and {along}"
+    return correlates(name, along) & dealt(words, spearman, name, along, draws=1000)
 
 
 def _over_chance(values: np.ndarray, truth: np.ndarray) -> float:
-    return auroc(values, truth > 0.5) - 0.5
+    return area(values, truth) - 0.5
 
 
-ABLE = needs(at_least(SEEN, RIGHT), f"{{{SEEN}:.0%}} of the questions are answered rightly; 60% is asked for")
-ERRS = needs(
-    lambda c: min(c.numbers["wrong"], c.numbers["right"]) >= ENOUGH,
-    "{wrong} answers are wrong and {right} right; twenty of both are asked for",
-)
+ABLE = answers(SEEN, RIGHT)
+ERRS = enough("wrong", "right", least=ENOUGH, of="{wrong} answers are wrong and {right} right")
 BY_PLAIN, BY_CONTRAST = f"region of the {PLAIN}", f"region of the {CONTRAST}"
+LESS_HALF = f"AUROC, less 0.5, of {ENTROPY} and {WRONG}"
 PAIRED = "the same questions, paired"
 CLAIMS = {
     **{
@@ -252,7 +172,7 @@ CLAIMS = {
     ),
     "tells": Claim(
         "wrong answers come with more spread attention than right ones",
-        tells(ENTROPY, WRONG) & _dealt("AUROC, less 0.5,", _over_chance, ENTROPY, WRONG),
+        tells(ENTROPY, WRONG) & dealt(LESS_HALF, _over_chance, ENTROPY, WRONG, draws=1000),
         paper="accuracy 76% to 65% as entropy goes from 5.1 to 6.8",
         why="all pictures are of one kind, so that complexity differs little",
         where="analysis of entropy and accuracy",
@@ -268,11 +188,10 @@ CLAIMS = {
         )
         for what in ("pointing", "mass")
     },
-    "others": Claim(
+    "others": Control(
         "the contrast lies on the asked object more than on another object of the picture",
         above(f"lift, {CONTRAST}", f"lift of others, {CONTRAST}"),
         why="any map may prefer objects to background, so that the other objects are the control",
-        where="a control of ours",
         needs=[ABLE],
     ),
     **{
@@ -303,11 +222,10 @@ CLAIMS = {
         "six inks at most are on a drawn picture; their number is that of its objects",
         where="analysis of entropy and complexity",
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="carve",
-        title="Focusing by Contrastive Attention: Enhancing VLMs' Visual Reasoning",
         source="Ge et al. 2025",
         model="zoo:vlm",
         options=CarveSizes,

@@ -14,30 +14,23 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
-from workbench.core.stats.association import auroc
 from workbench.core.stats.intervals import SHARE
-from workbench.heads.localisation import Localisation, locate
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least
+from workbench.papers.kit.frames import RECONSTRUCTED, Control, Extension, Reconstructed
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import SceneLayout, World
-from workbench.tasks.scenes.paint import draw_many, noise_of, owner_map, paint
-from workbench.tasks.scenes.truth import things_of
-from workbench.tasks.scenes.words import COLOURS, N_CELLS
 from workbench.view.pictures import HeadMaps
 
 with lazily():
-    from workbench.heads import correlation_attention, image_text
+    from workbench.heads import image_text, named_objects
 
 FIRST_SEED = 36_000_000  # pictures of this paper: no other seed of pictures is near
 VARIANTS = tuple((of, last) for of in ("qq", "kk", "vv") for last in (1, 2, 99))  # 99: all layers
@@ -45,16 +38,12 @@ AS_IS, LIKE, OTHERS_PATTERNS = "as it is", "correlation attention", "patterns of
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrelationSizes:
-    """Sizes: pictures on which the variant is chosen, others that are reported, pictures with an odd object."""
+class CorrelationSizes(Sizes):
+    """Pictures that are drawn."""
 
-    choosing: int = 150
-    pictures: int = 300
-    odd: int = 200
-
-    def __post_init__(self) -> None:
-        if min(self.choosing, self.pictures, self.odd) < 2:
-            raise OptionError("two pictures of a kind are the least that has an interval")
+    choosing: int = size(150, "on which the variant is chosen", least=2)
+    pictures: int = size(300, "others that are reported", least=2)
+    odd: int = size(200, "with an odd object", least=2)
 
 
 def measure(setting: Setting) -> Conditions:
@@ -63,116 +52,40 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that has no space for pictures and phrases.
     """
-    o: CorrelationSizes = setting.options
-    image_text.require_clip(setting.model)
-    seed, n = FIRST_SEED + setting.seed, o.choosing + o.pictures
-    world = World(objects=(0, 1, 1, 1), alike=0.0)
-    pixels, layout = draw_many(seed, range(n), world)
+    o, model, seed = setting.options, setting.model, FIRST_SEED + setting.seed
+    image_text.require_clip(model)
     c = Conditions(within=SHARE, seed=setting.seed)
-    own = _objects(setting.model, layout, world)
-    first, kept = slice(0, o.choosing), slice(o.choosing, n)
+    drawn = named_objects.draw_named(model, n=o.choosing + o.pictures, seed=seed)
+    first, kept = drawn[: o.choosing], drawn[o.choosing :]
     rows: list[dict[str, Any]] = []
     for i, variant in enumerate((None, *VARIANTS)):
         setting.progress(i, 1 + len(VARIANTS), "variants")
-        maps = _maps(setting.model, pixels[first], _named(layout, 0, o.choosing), variant)
-        found = _located(setting.model, maps, own[first])
-        rows.append(
-            {"correlated": variant[0] if variant else "nothing", "last layers": variant[1] if variant else 0}
-            | {"mass": float(found.mass.mean()), "mass on another": float(found.other_mass.mean())}
-            | {
-                "told from others": float(
-                    _told(maps, own[first, 0], np.asarray(own[first, 1:].any(1))).mean()
-                )
-            }
-        )
+        maps = first.maps(variant)
+        found, (of, last) = first.located(maps), variant or ("nothing", 0)
+        rows.append({"correlated": of, "last layers": last, "mass": float(found.mass.mean())})
+        rows[-1] |= {"mass on another": float(found.other_mass.mean())}
+        rows[-1] |= {"told from others": float(first.told(maps).mean())}
     c.tables["Variants, on the pictures for choosing (99: all layers)"] = rows
     best = VARIANTS[int(np.argmax([row["mass"] for row in rows[1:]]))]
     c.numbers |= {"chosen": best[0], "last layers": best[1]}
-    shown = {}
+    odd, shown = named_objects.draw_odd(model, n=o.odd, seed=seed + 500_000), {}
     for name, variant, shift in ((AS_IS, None, 0), (LIKE, best, 0), (OTHERS_PATTERNS, best, 1)):
-        maps = _maps(setting.model, pixels[kept], _named(layout, o.choosing, n), variant, shift=shift)
-        shown[name], found = maps, _located(setting.model, maps, own[kept])
+        shown[name] = kept.maps(variant, shift=shift)
+        found, told = kept.located(shown[name]), kept.told(shown[name])
         c.add(f"mass, {name}", found.mass, within=SHARE, unit="share of the map on the named object")
-        c.add(
-            f"mass on another, {name}",
-            found.other_mass,
-            within=SHARE,
-            unit="share of the map on another object",
-        )
-        told = _told(maps, own[kept, 0], np.asarray(own[kept, 1:].any(1)))
+        unit = "share of the map on another object"
+        c.add(f"mass on another, {name}", found.other_mass, within=SHARE, unit=unit)
         c.add(f"told, {name}", told, within=SHARE, unit="AUROC of patches, named object against the others")
-    c.numbers["similarity of the ground"] = float(shown[AS_IS][~own[kept].any(1)].mean())
-    c.numbers["similarity of the object"] = float(shown[AS_IS][own[kept, 0]].mean())
-    _odd(c, setting, best)
+        unlike = odd.told(-odd.maps(variant, shift=shift))
+        c.add(f"odd, {name}", unlike, within=SHARE, unit="AUROC of patches, odd object against the others")
+    c.numbers["similarity of the ground"] = float(shown[AS_IS][~kept.objects.any(1)].mean())
+    c.numbers["similarity of the object"] = float(shown[AS_IS][kept.own].mean())
     caption = "Similarity of every patch with the name of one object, on the first picture"
+    values = np.stack([maps[0] - maps[0].min() for maps in shown.values()])[None]
     c.pictures[caption] = HeadMaps.of(
-        np.stack([maps[0] - maps[0].min() for maps in shown.values()])[None],
-        ["above the least"],
-        list(shown),
-        pixels=pixels[o.choosing],
-        title=caption,
+        values, ["above the least"], list(shown), pixels=kept.pixels[0], title=caption
     )
     return c
-
-
-def _objects(model: Any, layout: SceneLayout, world: World) -> np.ndarray:
-    """The patches on which each object has a pixel: (picture, thing, row, column)."""
-    owner, (rows, columns) = owner_map(layout, world), image_text.grid_of(model)
-    blocks = owner.reshape(len(owner), rows, owner.shape[1] // rows, columns, owner.shape[2] // columns)
-    return np.stack([(blocks == slot).any((2, 4)) for slot in range(N_CELLS)], axis=1)
-
-
-def _named(layout: SceneLayout, start: int, stop: int, slot: int = 0) -> list[str]:
-    """Size, colour and shape of one object of each picture."""
-    return [next(t.phrase for t in things_of(layout, i) if t.slot == slot) for i in range(start, stop)]
-
-
-def _maps(model: Any, pixels: np.ndarray, phrases: list[str], variant: Any, *, shift: int = 0) -> np.ndarray:
-    """Similarity of the patches of each picture with its phrase."""
-    with _varied(model, variant, shift):
-        patches = image_text.patch_vectors(model, pixels)
-    return image_text.similarity_maps(
-        patches, image_text.phrase_vectors(model, phrases), image_text.grid_of(model)
-    )
-
-
-@contextmanager
-def _varied(model: Any, variant: Any, shift: int) -> Iterator[None]:
-    """Inside, the picture tower has this variant."""
-    layers = range(model.cfg.n_layers)[-variant[1] :] if variant else ()
-    with (
-        correlation_attention.correlation_attention(model, variant[0], list(layers), shift=shift)
-        if variant
-        else nullcontext()
-    ):
-        yield
-
-
-def _located(model: Any, maps: np.ndarray, objects: np.ndarray) -> Localisation:
-    """Where the maps lie, sharpened by the model's own temperature."""
-    scale = float(image_text.require_clip(model).logit_scale.exp())
-    return locate(image_text.softened(maps, scale), objects[:, 0], objects[:, 1:])
-
-
-def _told(maps: np.ndarray, own: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each picture how well similarity tells patches of one object from those of the others."""
-    pairs = zip(maps, own, own | others, strict=True)
-    return np.array([auroc(one[there], mine[there]) for one, mine, there in pairs])
-
-
-def _odd(c: Conditions, setting: Setting, best: tuple[str, int]) -> None:
-    """Pictures of four objects that are alike but for the colour of one; what is unlike the named rest is odd."""
-    o: CorrelationSizes = setting.options
-    world, seed = World(objects=(0, 0, 0, 1), alike=1.0, rings=0.0), FIRST_SEED + 500_000 + setting.seed
-    _, layout = draw_many(seed, range(o.odd), world)
-    colour = layout.colour.copy()
-    colour[:, 0] = (colour[:, 0] + 1 + np.arange(o.odd) % (len(COLOURS) - 1)) % len(COLOURS)
-    layout = replace(layout, colour=colour)
-    pixels, own = paint(layout, noise_of(seed, range(o.odd)), world), _objects(setting.model, layout, world)
-    for name, variant, shift in ((AS_IS, None, 0), (LIKE, best, 0), (OTHERS_PATTERNS, best, 1)):
-        maps = _maps(setting.model, pixels, _named(layout, 0, o.odd, slot=1), variant, shift=shift)
-        found = _told(-maps, own[:, 0], np.asarray(own[:, 1:].any(1)))
-        c.add(f"odd, {name}", found, within=SHARE, unit="AUROC of patches, odd object against the others")
 
 
 READS = needs(
@@ -180,34 +93,30 @@ READS = needs(
     f"similarity tells the named object from others with an AUROC of {{told, {AS_IS}:.2f}}; 0.5 is asked for",
 )
 CHOSEN = "; {chosen} in the last {last layers} layers"
-RECONSTRUCTED = "abstract, reconstructed"
 CLAIMS = {
-    "moves": Claim(
+    "moves": Control(
         "which patch looks at which decides what patches say",
         above(f"told, {LIKE}", f"told, {OTHERS_PATTERNS}"),
         "the named object is told from the others better than with the patterns of another picture: paired difference "
         "above 0, interval included",
         why="patterns of another picture are as sharp and as many, and belong to nothing here",
-        where="a control of ours",
         found=f"{{told, {LIKE}:.3f}}{CHOSEN}",
     ),
-    "localises": Claim(
+    "localises": Reconstructed(
         "correlation attention keeps patches to their place: a phrase is found where its object is",
         above(f"mass, {LIKE}", f"mass, {AS_IS}"),
         "more of the similarity map (softmax at the model's temperature) lies on the named object than with the tower "
         "as it is: paired difference above 0, interval included",
         why="the variant is chosen on other pictures, and may be the best of nine",
-        where=RECONSTRUCTED,
         needs=[READS],
         found=f"{{shown of mass, {LIKE}}}{CHOSEN}",
         control=f"{{mass, {AS_IS}:.3f}}; there the cosine of ground and phrase is {{similarity of the ground:.2f}}, of "
         "object and phrase {similarity of the object:.2f}",
     ),
-    "told": Claim(
+    "told": Extension(
         "the named object is told from the other objects better",
         above(f"told, {LIKE}", f"told, {AS_IS}"),
         why="mass also falls where the ground is alike; between objects the ground has no say",
-        where="an extension of ours",
         needs=[READS],
     ),
     "odd": Claim(
@@ -230,11 +139,10 @@ CLAIMS = {
         "photographs and a CLIP that knows the word damaged cannot be had here",
         where=RECONSTRUCTED,
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="correlation-attention",
-        title="Crane: Context-Guided Prompt Learning and Attention Refinement for Zero-Shot Anomaly Detection",
         source="Crane 2025",
         model="zoo:clip",
         options=CorrelationSizes,

@@ -15,9 +15,7 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,12 +26,14 @@ from workbench.heads.localisation import locate
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, fact, no_worse
+from workbench.papers.kit.frames import Control
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 from workbench.view.pictures import HeadMaps
 
 with lazily():
-    from workbench.heads import attentive_probe, drawn_pictures
+    from workbench.heads import attentive_probe, drawn_pictures, probe_set
 
 # Criteria, fixed before anything was measured.
 EQUAL, LEARNED, APART, SEEDS = 0.02, 0.5, 0.05, (0, 1)
@@ -45,26 +45,16 @@ WITHIN, BETWEEN = "overlap of two queries", "overlap of queries of two seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbingSizes:
-    """Sizes.
+class ProbingSizes(Sizes):
+    """How much is drawn and trained."""
 
-    Attributes:
-        training, pictures: Pictures that probes are trained on, and others that they are judged on.
-        layer: After which the patches are probed; every layer stands in the table.
-        queries: Of the efficient probe; heads of the pooling.
-    """
-
-    training: int = 1200
-    pictures: int = 400
-    layer: int = 1
-    queries: int = 8
-    steps: int = 300
-    batch: int = 128
-    lr: float = 3e-3
-
-    def __post_init__(self) -> None:
-        if min(self.training, self.pictures) < 2 or self.queries < 2:
-            raise OptionError("two pictures and two queries are the least that can be compared")
+    training: int = size(1200, "pictures that probes are trained on", least=2)
+    pictures: int = size(400, "others that they are judged on", least=2)
+    layer: int = size(1, "after which the patches are probed; every layer stands in the table")
+    queries: int = size(8, "of the efficient probe; heads of the pooling", least=2)
+    steps: int = size(300, "of training")
+    batch: int = size(128, "pictures of a step")
+    lr: float = size(3e-3, "rate of learning")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -79,79 +69,36 @@ def measure(setting: Setting) -> Conditions:
     if not 0 <= o.layer < model.cfg.n_layers:
         raise OptionError(f"layer is {o.layer}; the model has layers 0 to {model.cfg.n_layers - 1}")
     shown = drawn_pictures.draw_pictures(model, world, n=n, seed=seed)
-    names = shown.names()
-    known = sorted(set(names))
-    right = np.array([known.index(name) for name in names])
-    c = Conditions(seed=setting.seed)
-    rows = []
+    right = np.unique(shown.names(), return_inverse=True)[1]
+    training = attentive_probe.ProbeTraining(steps=o.steps, batch=o.batch, lr=o.lr)
+    c, rows = Conditions(seed=setting.seed), []
     for layer in range(model.cfg.n_layers):
         setting.progress(layer, model.cfg.n_layers, f"probes after layer {layer}")
         features = attentive_probe.patch_features(model, shown, layer)
-        own = _Probes(features[: o.training], features[o.training :], right, len(known), o)
+        own = probe_set.ProbeSet(features, right, n=o.training, queries=o.queries, training=training)
         found = {name: own.accuracy(name, SEEDS if layer == o.layer else SEEDS[:1]) for name in own.makers}
         rows.append({"layer": layer, **{name: float(x.mean()) for name, x in found.items()}})
         if layer == o.layer:
             for name, values in found.items():
                 c[name] = values
             c[DEALT] = own.accuracy(EFFICIENT, SEEDS[:1], dealt=True)
-            c.numbers["parameters"] = {name: own.size(name) for name in own.makers}
+            c.numbers["parameters"] = own.sizes()
             _maps(c, own, shown[o.training :])
     c.tables["Accuracy after every layer"] = rows
     return c
 
 
-class _Probes:
-    """Probes of one layer; each is trained once for a seed."""
-
-    def __init__(self, train: Any, test: Any, right: np.ndarray, classes: int, o: ProbingSizes) -> None:
-        self.train = attentive_probe.standardised(train, train)
-        self.test = attentive_probe.standardised(test, train)
-        self.right, self.n, width = right, len(train), train.shape[-1]
-        self.training = attentive_probe.ProbeTraining(steps=o.steps, batch=o.batch, lr=o.lr)
-        self.makers: dict[str, Callable[[], Any]] = {
-            MEAN: lambda: attentive_probe.MeanProbe(width, classes),
-            EFFICIENT: lambda: attentive_probe.EfficientProbe(width, classes, queries=o.queries),
-            POOLING: lambda: attentive_probe.AttentionPooling(width, classes, heads=o.queries),
-        }
-        self.trained: dict[tuple[str, int], Any] = {}
-
-    def probe(self, name: str, seed: int) -> Any:
-        """A probe of this name and seed."""
-        if (name, seed) not in self.trained:
-            self.trained[name, seed] = self._fit(name, seed, self.right[: self.n])
-        return self.trained[name, seed]
-
-    def _fit(self, name: str, seed: int, labels: np.ndarray) -> Any:
-        wanted = attentive_probe.classes_tensor(labels, self.train)
-        return attentive_probe.fit_probe(
-            self.makers[name], self.train, wanted, training=self.training, seed=seed
-        )
-
-    def accuracy(self, name: str, seeds: tuple[int, ...], *, dealt: bool = False) -> np.ndarray:
-        """For each picture the share of seeds whose probe is right."""
-        labels = np.random.default_rng(0).permutation(self.right[: self.n])
-        probes = [self._fit(name, seed, labels) if dealt else self.probe(name, seed) for seed in seeds]
-        said = [probe(self.test).argmax(-1).cpu().numpy() for probe in probes]
-        return np.mean([answers == self.right[self.n :] for answers in said], axis=0)
-
-    def size(self, name: str) -> int:
-        """How many numbers of a probe are learned."""
-        return attentive_probe.parameters_of(self.makers[name]())
-
-
-def _maps(c: Conditions, own: _Probes, shown: drawn_pictures.DrawnPictures) -> None:
+def _maps(c: Conditions, own: probe_set.ProbeSet, shown: drawn_pictures.DrawnPictures) -> None:
     """Where queries look, and how much they overlap."""
-    first, second = (own.probe(EFFICIENT, seed).maps(own.test).double().cpu().numpy() for seed in SEEDS)
+    first, second = (own.maps(seed) for seed in SEEDS)
     grids = first.reshape(*first.shape[:2], *shown.grid)
     found = locate(grids.mean(1), shown.own, shown.others)
     c.add(OWN, found.lift, unit="weight of a patch, 1 is an even map")
     c.add(OTHERS, found.other_lift, unit="weight of a patch, 1 is an even map")
     c.numbers["pointing"] = float(found.pointing.mean())
-    pairs = [(j, k) for j in range(first.shape[1]) for k in range(first.shape[1]) if j != k]
-    alike = {WITHIN: first, BETWEEN: second}
-    for name, other in alike.items():
-        shared = [np.minimum(first[:, j], other[:, k]).sum(-1) for j, k in pairs]
-        c.add(name, np.mean(shared, axis=0), within=SHARE, unit="share of two maps that is common")
+    for name, other in ((WITHIN, first), (BETWEEN, second)):
+        shared = probe_set.shared_maps(first, other)
+        c.add(name, shared, within=SHARE, unit="share of two maps that is common")
     caption = "Where the queries look, on the first picture"
     labels = [f"query {j + 1}" for j in range(grids.shape[1])]
     c.pictures[caption] = HeadMaps.of(grids[:1], ["weight"], labels, pixels=shown.pixels[0], title=caption)
@@ -163,11 +110,10 @@ FIT = needs(
 )
 NUMBERS = f"{{parameters[{EFFICIENT}]:,}} learned numbers; {POOLING} has {{parameters[{POOLING}]:,}}"
 CLAIMS = {
-    "learned": Claim(
+    "learned": Control(
         "the probe reads what is there, not what it could learn by heart",
         above(EFFICIENT, DEALT),
         why="with labels dealt anew there is nothing to read; what is right then is chance",
-        where="a control of ours",
     ),
     "linear": Claim(
         "efficient probing beats a linear probe of the mean of all patches",
@@ -235,7 +181,6 @@ CLAIMS = {
 REPLICATION = add_paper(
     Paper(
         name="efficient-probing",
-        title="Attention, Please! Revisiting Attentive Probing for Masked Image Modeling",
         source="Psomas et al. 2025",
         model="zoo:marked",
         options=ProbingSizes,

@@ -15,49 +15,35 @@ Controls:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-
-from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, at_most
+from workbench.papers.kit import Conditions, Paper, needs, untried
+from workbench.papers.kit.criteria import above, at_least
+from workbench.papers.kit.frames import RECONSTRUCTED, Control, Reconstructed, room
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import SceneLayout, World
-from workbench.tasks.scenes.paint import draw_many, noise_of, owner_map, paint
-from workbench.tasks.scenes.truth import Thing, relation_of, things_of
-from workbench.tasks.scenes.words import COLOURS, SHAPES
 
 with lazily():
-    from workbench.heads import image_text, span_representation
+    from workbench.heads import image_text, phrase_choice
 
 # Criteria, fixed before anything was measured.
 CHANCE, ROOM = 0.5, 0.98
 FIRST_SEED = 37_000_000  # pictures of this paper: no other seed of pictures is near
 MIXES, WEIGHTS = (0.25, 0.5, 0.75), (0.02, 0.05, 0.1, 0.2)
 ALONE, CONTEXT, MIXED = "alone", "in context", "mixed"
-PRIOR, RANDOM_PRIOR, ATTRIBUTES, PLACES = (
-    "mixed, with the prior",
-    "mixed, random prior",
-    "attributes",
-    "places",
-)
+PRIOR, RANDOM_PRIOR = "mixed, with the prior", "mixed, random prior"
+ATTRIBUTES, PLACES = "attributes", "places"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalLocalSizes:
-    """Sizes: pictures of each kind of phrase on which shares and weights are chosen, and others that are reported."""
+class GlobalLocalSizes(Sizes):
+    """Pictures of each kind of phrase."""
 
-    choosing: int = 80
-    pictures: int = 240
-
-    def __post_init__(self) -> None:
-        if min(self.choosing, self.pictures) < 2:
-            raise OptionError("two pictures of a kind are the least that has an interval")
+    choosing: int = size(80, "on which shares and weights are chosen", least=2)
+    pictures: int = size(240, "others that are reported", least=2)
 
 
 def measure(setting: Setting) -> Conditions:
@@ -66,10 +52,12 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that has no space for pictures and phrases.
     """
-    o: GlobalLocalSizes = setting.options
-    image_text.require_clip(setting.model)
+    o, model, seed = setting.options, setting.model, FIRST_SEED + setting.seed
+    image_text.require_clip(model)
     c, first = Conditions(within=SHARE, seed=setting.seed), slice(0, o.choosing)
-    made = {ATTRIBUTES: _attributes(setting), PLACES: _places(setting)}
+    n = o.choosing + o.pictures
+    made = {ATTRIBUTES: phrase_choice.attribute_phrases(model, n=n, seed=seed)}
+    made[PLACES] = phrase_choice.place_phrases(model, n=n, seed=seed + 500_000)
     rows = []
     for i, (kind, asked) in enumerate(made.items()):
         setting.progress(i, len(made), kind)
@@ -92,153 +80,46 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-class _Asked:
-    """Phrases, each of one picture, with the vectors of its objects; the first object is the one that is meant."""
-
-    def __init__(
-        self, model: Any, pixels: np.ndarray, layout: SceneLayout, world: World, phrases: list[str]
-    ) -> None:
-        owner, grid = owner_map(layout, world), image_text.grid_of(model)
-        spans = [(i, slot) for i in range(len(layout)) for slot in range(int(layout.n[i]))]
-        self.picture = np.array([i for i, _ in spans])
-        self.things = [{t.slot: t for t in things_of(layout, i)} for i in range(len(layout))]
-        masks = np.stack([owner[i] == slot for i, slot in spans])
-        blocks = masks.reshape(
-            len(masks), grid[0], masks.shape[1] // grid[0], grid[1], masks.shape[2] // grid[1]
-        )
-        patches = image_text.patch_vectors(model, pixels)[self.picture]
-        self.alone = span_representation.alone_vectors(model, pixels[self.picture], masks)
-        self.context = span_representation.in_context_vectors(patches, np.asarray(blocks.any((2, 4))))
-        self.middles = np.array([np.argwhere(mask).mean(0) for mask in masks]) / (
-            masks.shape[1] / 3
-        )  # in cells
-        self.phrases, self.words = span_representation.phrase_directions(model, phrases), [""] * len(layout)
-
-    def right(self, share: float, *, prior: float = 0.0, seed: int | None = None) -> np.ndarray:
-        """For each picture whether the object that is meant is chosen.
-
-        Args:
-            prior: Weight of a cell's distance along the word of place, from the third object.
-            seed: Words of place are drawn at random.
-        """
-        mixed = span_representation.mixed(self.alone, self.context, share=share)
-        alike = (mixed * self.phrases[self.picture]).sum(-1).double().cpu().numpy()
-        found, rng = [], None if seed is None else np.random.default_rng(seed)
-        for i in range(len(self.things)):
-            own = self.picture == i
-            scores = alike[own]
-            if prior:
-                word = self.words[i] if rng is None else str(rng.choice(list(span_representation.DIRECTIONS)))
-                landmark = np.broadcast_to(self.middles[own][2], self.middles[own].shape)
-                along = span_representation.spatial_prior(self.middles[own], landmark, [word] * len(scores))
-                scores = scores + prior * along
-            found.append(float(scores.argmax() == 0))
-        return np.array(found)
-
-
-def _attributes(setting: Setting) -> _Asked:
-    """Pictures in which no other object is called as the one that is meant."""
-    n, world = setting.options.choosing + setting.options.pictures, World(objects=(0, 0, 1, 1), rings=0.0)
-    pixels, layout = draw_many(FIRST_SEED + setting.seed, range(2 * n), world)
-    names = [[t.phrase for t in sorted(things_of(layout, i), key=lambda t: t.slot)] for i in range(2 * n)]
-    kept = [i for i, own in enumerate(names) if own.count(own[0]) == 1][:n]
-    return _Asked(setting.model, pixels[kept], layout.rows(kept), world, [names[i][0] for i in kept])
-
-
-def _places(setting: Setting) -> _Asked:
-    """Pictures of two objects that look the same and a third one, beside which the one that is meant stands."""
-    n, world = (
-        setting.options.choosing + setting.options.pictures,
-        World(objects=(0, 0, 1), alike=0.0, rings=0.0),
-    )
-    seed = FIRST_SEED + 500_000 + setting.seed
-    _, layout = draw_many(seed, range(12 * n), world)
-    for name in ("shape", "colour", "size", "bright"):
-        value = getattr(layout, name).copy()
-        value[:, 1] = value[:, 0]
-        layout = replace(layout, **{name: value})
-    for name, n_words in (
-        ("shape", len(SHAPES)),
-        ("colour", len(COLOURS)),
-    ):  # the third is of another shape and colour
-        value = getattr(layout, name).copy()
-        value[:, 2] = np.where(value[:, 2] == value[:, 0], (value[:, 2] + 1) % n_words, value[:, 2])
-        layout = replace(layout, **{name: value})
-    things = [sorted(things_of(layout, i), key=lambda t: t.slot) for i in range(len(layout))]
-    words = [_word(*own) for own in things]
-    kept = [i for i, word in enumerate(words) if word][:n]
-    layout = layout.rows(kept)
-    pixels = paint(layout, noise_of(seed, kept), world)
-    phrases = [f"{things[i][0].phrase} {words[i]} {things[i][2].phrase}" for i in kept]
-    asked = _Asked(setting.model, pixels, layout, world, phrases)
-    asked.words = [words[i] for i in kept]
-    return asked
-
-
-def _word(meant: Thing, same: Thing, landmark: Thing) -> str:
-    """How the one that is meant stands to the landmark, if the one that looks the same is not on that side."""
-    word = relation_of(meant, landmark)
-    if not word:
-        return ""
-    down, right = span_representation.DIRECTIONS[word]
-    return (
-        word
-        if (same.cell // 3 - landmark.cell // 3) * down + (same.cell % 3 - landmark.cell % 3) * right <= 0
-        else ""
-    )
-
-
+BY_ATTRIBUTES = f"{ATTRIBUTES}, {ALONE}"
 SEES = needs(
-    at_least(f"{ATTRIBUTES}, {ALONE}", CHANCE),
-    f"the model chooses the object that attributes name in {{{ATTRIBUTES}, {ALONE}:.0%}} of the pictures; half is "
-    "asked for",
+    at_least(BY_ATTRIBUTES, CHANCE),
+    f"the model chooses the object that attributes name in {{{BY_ATTRIBUTES}:.0%}} of the pictures; half is asked for",
 )
-GAIN = needs(
-    at_most(f"{ATTRIBUTES}, {ALONE}", ROOM),
-    f"alone, the right object is chosen in {{{ATTRIBUTES}, {ALONE}:.1%}} of the pictures: there is no room to gain",
-    "found",
-    "control",
-    "n",
-)
+CHOSEN = f"alone, the right object is chosen in {{{BY_ATTRIBUTES}:.1%}} of the pictures"
+GAIN = room(BY_ATTRIBUTES, ROOM, CHOSEN, "found", "control", "n")
 SHARES = f"; share of context {{share, {PLACES}:g}}"
-RECONSTRUCTED = "abstract, reconstructed"
 CLAIMS = {
-    "context": Claim(
+    "context": Reconstructed(
         "mixed representations choose better than objects in their context",
         above(f"{ATTRIBUTES}, {MIXED}", f"{ATTRIBUTES}, {CONTEXT}"),
         why="patches of a CLIP also hold what stands elsewhere",
-        where=RECONSTRUCTED,
         needs=[SEES],
     ),
-    "alone": Claim(
+    "alone": Reconstructed(
         "mixed representations choose better than objects alone",
         above(f"{ATTRIBUTES}, {MIXED}", f"{ATTRIBUTES}, {ALONE}"),
         why="an object alone has lost its surroundings",
-        where=RECONSTRUCTED,
         needs=[SEES, GAIN],
     ),
-    "places": Claim(
+    "places": Reconstructed(
         "where only the place tells which object is meant, context helps",
         above(f"{PLACES}, {MIXED}", f"{PLACES}, {ALONE}"),
         why="alone, two objects that look the same are the same; only context can tell them apart",
-        where=RECONSTRUCTED,
         needs=[SEES],
         found=f"{{{PLACES}, {MIXED}:.3f}}{SHARES}",
     ),
-    "prior": Claim(
+    "prior": Reconstructed(
         "words of place need guidance",
         above(f"{PLACES}, {PRIOR}", f"{PLACES}, {MIXED}"),
         "with the spatial prior more of the objects that are meant are chosen than without: paired difference above 0, "
         "interval included",
         why="the same representations and phrases; only the prior is added",
-        where=RECONSTRUCTED,
         needs=[SEES],
     ),
-    "word": Claim(
+    "word": Control(
         "it is the word that guides, not any direction",
         above(f"{PLACES}, {PRIOR}", f"{PLACES}, {RANDOM_PRIOR}"),
         why="a random word moves scores as far",
-        where="a control of ours",
         needs=[SEES],
     ),
     "benchmarks": untried(
@@ -247,12 +128,10 @@ CLAIMS = {
         "photographs and proposals of masks cannot be had here; masks are the true ones",
         where=RECONSTRUCTED,
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="global-local",
-        title="Hybrid Global-Local Representation with Augmented Spatial Guidance for Zero-Shot Referring Image "
-        "Segmentation",
         source="HybridGL 2025",
         model="zoo:clip",
         options=GlobalLocalSizes,

@@ -32,6 +32,7 @@ from workbench.edits.emphasise import LOCAL, SUMMARY, Emphasise
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import at_least, below, no_worse, slopes
+from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Control, Extension
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.questions import DESCRIBE
@@ -199,11 +200,10 @@ CLAIMS = {
         where="results on captions",
         needs=[INVENTS],
     ),
-    "random": Claim(
+    "random": Control(
         "it is the chosen patches that matter: fewer than with as many random ones",
         below(INVENTED_EDIT, INVENTED_RANDOM),
         why="random patches, drawn for every picture, get the same factors",
-        where="a control of ours",
         needs=[INVENTS],
     ),
     "named": Claim(
@@ -213,39 +213,35 @@ CLAIMS = {
         why="two points; who says nothing invents nothing",
         where="results on captions",
     ),
-    "absent": Claim(
+    "absent": Extension(
         "questions about what is absent get a yes less often",
         below(YES_EDIT, YES),
         why="one word, said at once: no long description is needed; the truth is exact",
-        where="an extension of ours",
         needs=[ABLE, SAYS_YES],
     ),
-    "absent, random": Claim(
+    "absent, random": Control(
         "less often than with as many random patches",
         below(YES_EDIT, YES_RANDOM),
         why="random patches, drawn for every picture, get the same factors",
-        where="a control of ours",
         needs=[ABLE, SAYS_YES],
     ),
-    "kept": Claim(
+    "kept": Control(
         "other questions are answered as well as before",
         no_worse(RIGHTLY_EDIT, RIGHTLY, within=WITHIN),
         why="two points",
-        where="a control of ours",
         needs=[ABLE],
     ),
     "coco": untried(
         "captions of photographs name up to 62% fewer things that are not there",
         "CHAIR on COCO with LLaVA-1.5",
-        "photographs and models of seven billion weights cannot be had here",
+        NO_PHOTOGRAPHS,
         paper="CHAIR_S 46.2 to 17.6, CHAIR_I 13.8 to 4.0",
         where="results on captions",
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="imbalanced-attention",
-        title="Fixing Imbalanced Attention to Mitigate In-Context Hallucination of Large Vision-Language Model",
         source="Arif et al. 2025",
         model="zoo:vlm",
         options=ImbalancedSizes,

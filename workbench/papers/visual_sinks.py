@@ -32,6 +32,7 @@ from workbench.edits.redistribute import Redistribute
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, no_worse
+from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Extension
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 
@@ -259,11 +260,10 @@ CLAIMS = {
         where="analysis of visual sinks: masking",
         needs=[ABLE, SINKS, WIDE],
     ),
-    "moves": Claim(
+    "moves": Extension(
         "redistribution moves attention",
         above(MOVED, by=MOVES),
         why="a hundredth of a row, heads averaged; what moves nothing could not help",
-        where="an extension of ours",
         needs=[WEIGHT],
     ),
     **{
@@ -276,23 +276,40 @@ CLAIMS = {
             needs=[ABLE, WEIGHT],
         )
         for name, against, over, paper, where in (
-            ("raises", "against the model as it is", AS_IS, "GQA 62.0 to 63.5, VizWiz 50.0 to 53.7", "results"),
-            ("all heads", "against all heads", ALL_HEADS, "without selection accuracy collapses", "ablations"),
-            ("random heads", "against random heads of the same layers", RANDOM_HEADS, None, "a control of ours"),
+            (
+                "raises",
+                "against the model as it is",
+                AS_IS,
+                "GQA 62.0 to 63.5, VizWiz 50.0 to 53.7",
+                "results",
+            ),
+            (
+                "all heads",
+                "against all heads",
+                ALL_HEADS,
+                "without selection accuracy collapses",
+                "ablations",
+            ),
+            (
+                "random heads",
+                "against random heads of the same layers",
+                RANDOM_HEADS,
+                None,
+                "a control of ours",
+            ),
         )
     },
     "benchmarks": untried(
         "accuracy on sets of photographs rises, and hallucination falls",
         "LLaVA-1.5, Qwen2-VL and InternVL2 on photographs",
-        "photographs and models of seven billion weights cannot be had here",
+        NO_PHOTOGRAPHS,
         paper="LLaVA-1.5-7B: VizWiz 50.0 to 53.7, MM-Vet 31.1 to 33.7, GQA 62.0 to 63.5",
         where="results",
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="visual-sinks",
-        title="See What You Are Told: Visual Attention Sink in Large Multimodal Models",
         source="Kang et al. 2025",
         model="zoo:vlm",
         options=VisualSinksSizes,

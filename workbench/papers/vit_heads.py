@@ -32,7 +32,15 @@ from workbench.core.stats.matched import layer_of, matched_heads
 from workbench.heads import grid_maps, pattern_space, tower_profile
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, below, groups_agree, interval_excludes, permuted
+from workbench.papers.kit.criteria import (
+    above,
+    at_least,
+    below,
+    groups_agree,
+    interval_excludes,
+    permuted,
+)
+from workbench.papers.kit.frames import RECONSTRUCTED, Control, Extension, Reconstructed
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 from workbench.view.pictures import Curves, HeadMaps
@@ -234,63 +242,57 @@ ABLE = needs(
     at_least(WHOLE, RIGHT),
     f"the model names the marked object in {{{WHOLE}:.0%}} of the pictures; half is asked for",
 )
-RECONSTRUCTED = "abstract, reconstructed"
 CLAIMS = {
-    "matters": Claim(
+    "matters": Control(
         "pruning a head changes what the model says",
         above(LOST),
         "without a head of the top quarter the right class loses probability: above 0, interval included",
         why="whether pruning does anything here at all; heads are chosen on other pictures",
-        where="a control of ours",
         needs=[ABLE],
         found=f"{{shown of {LOST}}} lost",
     ),
-    "few": Claim(
+    "few": Reconstructed(
         "a few heads matter most",
         above(TOGETHER, HALF),
         "a quarter of the heads has more than half of what all heads lose when they are pruned one by one "
         "(divergence): paired difference above 0, interval included",
         why="even heads would have a quarter; more than half for a quarter is what 'most' says",
-        where=RECONSTRUCTED,
         needs=[ABLE],
         found="{share:.0%} of the loss",
         control="{heads} heads, 25% if all mattered alike",
     ),
-    "random": Claim(
+    "random": Control(
         "the heads found important are more so than random heads of their layers",
         above(TOP, RANDOM),
         why="layers differ in what a head can lose, so the control has as many heads of each layer",
-        where="a control of ours",
         needs=[ABLE],
     ),
-    "together": Claim(
+    "together": Extension(
         "without the important heads together the model names fewer objects than without as many others",
         below(WITHOUT, WITHOUT_RANDOM),
         why="losses of single heads may be of the same pictures; sets say what is lost together",
-        where="an extension of ours",
         needs=[ABLE],
     ),
-    "agree": Claim(
+    "agree": Reconstructed(
         "measures of importance agree",
-        permuted("mean rank correlation over heads of divergence and the other three", _agreement,
-                 lambda c: c.numbers["losses"]["divergence"]),
+        permuted(
+            "mean rank correlation over heads of divergence and the other three",
+            _agreement,
+            lambda c: c.numbers["losses"]["divergence"],
+        ),
         why="four measures of one thing should order heads alike; with importances dealt anew they would not",
-        where=RECONSTRUCTED,
         needs=[ABLE],
         found=lambda c: f"{_agreement(np.array(c.numbers['losses']['divergence']), c):.2f}",
         control="0 with importances dealt anew",
         n="{heads}",
     ),
-    "hops": Claim(
+    "hops": Reconstructed(
         "how far heads look changes with the layer",
-        permuted("size of the slope of mean distance over layers",
-                 _trend,
-                 lambda c: c.numbers["layers"])
+        permuted("size of the slope of mean distance over layers", _trend, lambda c: c.numbers["layers"])
         & interval_excludes("slope of distance"),
         "the slope of the mean distance over layers is larger than with the heads' layers dealt anew (p below 0.05), "
         "and its interval over pictures excludes 0",
         why="any twelve numbers have some slope; heads, not pictures, are what a trend over layers is about",
-        where=RECONSTRUCTED,
         found="{shown of slope of distance} hops per layer",
         n="{heads}",
     ),
@@ -316,11 +318,10 @@ CLAIMS = {
         "photographs and models of them cannot be had here; -m takes any ViT whose classes are the drawn objects",
         where=RECONSTRUCTED,
     ),
-}  # fmt: skip
+}
 REPLICATION = add_paper(
     Paper(
         name="vit-heads",
-        title="How Does Attention Work in Vision Transformers? A Visual Analytics Attempt",
         source="Li, Wang, Dai, Wang, Yeh, Zheng, Zhang and Ma 2023",
         model="zoo:marked",
         options=VitHeadSizes,

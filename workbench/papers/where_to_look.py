@@ -18,26 +18,24 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
-from workbench.core.stats.intervals import SHARE
-from workbench.heads import crops
-from workbench.heads.localisation import lift_apart, locate
+from workbench.heads.localisation import locate
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least
+from workbench.papers.kit.frames import NO_PHOTOGRAPHS
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
-from workbench.tasks.scenes.questions import DESCRIBE
 from workbench.view.pictures import HeadMaps
 
 with lazily():
-    from workbench.heads import asked_maps, asked_pictures
+    from workbench.heads import asked_pictures, enlarging
 
 # Criteria, fixed before anything was measured.
 RIGHT, ENOUGH = 0.9, 20
@@ -53,23 +51,13 @@ OTHER = {name: f"{words} on another object, wrong answers" for name, words in MA
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhereToLookSizes:
-    """Sizes.
+class WhereToLookSizes(Sizes):
+    """How much is asked and drawn."""
 
-    Attributes:
-        choosing, questions: On which the layer of a map is chosen, and others that are reported.
-        noise: Of pixels.
-        draws: Random crops of each picture.
-    """
-
-    choosing: int = 150
-    questions: int = 500
-    noise: float = 0.08
-    draws: int = 5
-
-    def __post_init__(self) -> None:
-        if min(self.choosing, self.questions) < 4 or self.draws < 1:
-            raise OptionError("four questions and one random crop are the least")
+    choosing: int = size(150, "questions on which the layer of a map is chosen", least=4)
+    questions: int = size(500, "others that are reported", least=4)
+    noise: float = size(0.08, "of pixels")
+    draws: int = size(5, "random crops of each picture", least=1)
 
 
 def measure(setting: Setting) -> Conditions:
@@ -78,30 +66,14 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not read a picture and words.
     """
-    o: WhereToLookSizes = setting.options
-    model, seed = setting.model, FIRST_SEED + 1000 * setting.seed
+    o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
     world = World(objects=(0, 1, 1, 1), noise=o.noise, tiny=True)
-    chosen_on, asked = (
-        asked_pictures.ask_pictures(model, world, kinds=["colour", "shape"], n=n, seed=seed + i)
-        for i, n in enumerate((o.choosing, o.questions))
-    )
-    c = Conditions(unit=ANSWERS, within=SHARE, seed=setting.seed)
-
-    def right(pixels: Sequence[np.ndarray]) -> np.ndarray:
-        return (asked_pictures.said(model, asked.showing(model, pixels)) == asked.right).astype(float)
-
-    def cropped(windows: Sequence[crops.Window]) -> np.ndarray:
-        pairs = zip(asked.scenes, windows, strict=True)
-        return right([crops.enlarged(scene.pixels, window, asked.grid) for scene, window in pairs])
-
-    def resized(size: str) -> np.ndarray:
-        pairs = zip(asked.scenes, asked.questions, strict=True)
-        return right([scene.changed(q.asked[0], size=size).pixels for scene, q in pairs])
-
-    c[PLAIN] = right([scene.pixels for scene in asked.scenes])
-    c[SMALL], c[LARGE] = resized("small"), resized("large")
+    ask = partial(asked_pictures.ask_pictures, model, world, kinds=["colour", "shape"])
+    chosen_on, asked = ask(n=o.choosing, seed=seed), ask(n=o.questions, seed=seed + 1)
+    again, c = enlarging.Enlarging(model=model, asked=asked), Conditions(unit=ANSWERS, seed=setting.seed)
+    c[PLAIN], c[SMALL], c[LARGE] = again.as_it_is(), again.resized("small"), again.resized("large")
     setting.progress(1, 3, "maps")
-    layers, found = _chosen(model, chosen_on), _maps(model, asked)
+    layers, found = enlarging.best_layers(model, chosen_on), enlarging.three_maps(model, asked)
     wrong = c[PLAIN] < 0.5
     c.numbers |= {"wrong": int(wrong.sum()), "layers": layers}
     rows = []
@@ -112,62 +84,20 @@ def measure(setting: Setting) -> Conditions:
         if wrong.any():
             c.add(OWN[name], lies.lift[wrong], unit="weight of a patch, 1 for an even map")
             c.add(OTHER[name], lies.other_lift[wrong], unit="weight of a patch, 1 for an even map")
-        c[CROP[name]] = cropped([crops.best_window(each, [HALF]) for each in chosen])
-        two = cropped([crops.best_window(each, [(2, 2), HALF]) for each in chosen])
+        c[CROP[name]], two = again.by_map(chosen, [HALF]), again.by_map(chosen, [(2, 2), HALF])
         rows += [
             {"map": MAPS[name], "layer": layer, "chosen": "yes" if layer == layers[name] else ""}
-            | _where(maps[:, layer], asked, wrong)
+            | enlarging.where_row(maps[:, layer], asked, wrong)
             | ({"crop of one of two sizes": two.mean()} if layer == layers[name] else {})
             for layer in range(maps.shape[1])
         ]
     c.tables["Every map"] = rows
-    c[TRUE] = cropped([crops.best_window(own.astype(float), [HALF]) for own in asked.own])
-    places = asked.grid[0] - HALF[0] + 1, asked.grid[1] - HALF[1] + 1
-    rng = np.random.default_rng([seed, 2])
-    draws = [
-        cropped(
-            [
-                crops.Window(int(rng.integers(places[0])), int(rng.integers(places[1])), *HALF)
-                for _ in asked.scenes
-            ]
-        )
-        for _ in range(o.draws)
-    ]
-    c[RANDOM] = np.mean(draws, axis=0)
+    c[TRUE], c[RANDOM] = again.by_map(asked.own, [HALF]), again.at_random(HALF, o.draws, [seed, 2])
     caption = f"Where the model looks when it is asked: {asked.questions[0].text}"
     first = {MAPS[name]: maps[0, layers[name]] for name, maps in found.items()}
-    c.pictures[caption] = HeadMaps.of(
-        np.stack(list(first.values()))[None], ["first picture"], list(first), title=caption
-    )
+    values = np.stack(list(first.values()))[None]
+    c.pictures[caption] = HeadMaps.of(values, ["first picture"], list(first), title=caption)
     return c
-
-
-def _maps(model, asked: asked_pictures.AskedPictures) -> dict[str, np.ndarray]:
-    """The three maps, ``(question, layer, row, column)``; the one along pixels has one layer."""
-    general = asked.asking(model, DESCRIBE)
-    return {
-        "relative": asked_maps.relative_attention(model, asked.prompt, general),
-        "gradient": asked_maps.gradient_attention(model, asked.prompt),
-        "pixels": asked_maps.pure_gradient(model, asked.prompt, general)[:, None],
-    }
-
-
-def _chosen(model, asked: asked_pictures.AskedPictures) -> dict[str, int]:
-    """The layer of each map whose lift on the asked object exceeds that on the others most, right or wrong."""
-    best = {}
-    for name, maps in _maps(model, asked).items():
-        apart = [lift_apart(maps[:, layer], asked.own, asked.others) for layer in range(maps.shape[1])]
-        best[name] = int(np.argmax(apart))
-    return best
-
-
-def _where(maps: np.ndarray, asked: asked_pictures.AskedPictures, wrong: np.ndarray) -> dict[str, float]:
-    """Where a map lies, over all questions and over those that are answered wrongly."""
-    lies = locate(maps + 1e-12, asked.own, asked.others)
-    row = {"lift": lies.lift.mean(), "of others": lies.other_lift.mean(), "pointing": lies.pointing.mean()}
-    if wrong.any():
-        row |= {"lift, wrong": lies.lift[wrong].mean(), "of others, wrong": lies.other_lift[wrong].mean()}
-    return row
 
 
 ABLE = needs(at_least(LARGE, RIGHT), f"large objects are named in {{{LARGE}:.0%}}; 90% is asked for")
@@ -223,7 +153,7 @@ CLAIMS = {
     "benchmarks": untried(
         "accuracy on TextVQA and V* rises",
         "LLaVA-1.5 and InstructBLIP on photographs",
-        "photographs and models of seven billion weights cannot be had here",
+        NO_PHOTOGRAPHS,
         paper="TextVQA 47.8 to 55.2 (relative attention), 56.1 (gradient), 51.7 (pixels)",
         where="results, as a later paper reports them",
     ),
@@ -231,7 +161,6 @@ CLAIMS = {
 REPLICATION = add_paper(
     Paper(
         name="where-to-look",
-        title="MLLMs Know Where to Look: Training-free Perception of Small Visual Details with Multimodal LLMs",
         source="Zhang et al. 2025",
         model="zoo:vlm",
         options=WhereToLookSizes,

@@ -7,9 +7,10 @@ every picture with the usual mask: same seed, tower, pictures, questions and ste
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from workbench.tasks.scenes.questions import KINDS
-from workbench.training.recipe import CardNumber, TrainingRecipe
+from workbench.training.recipe import CardNumber, TrainingRecipe, save
 from workbench.training.seeing_measure import Eyes, accuracy_by_kind, card_numbers
 from workbench.training.seeing_words import LENGTH, PACKED, PICTURE, Packed, unlocked_mask
 from workbench.training.vlm import RECIPE as VLM
@@ -26,6 +27,7 @@ from workbench.training.vlm import PackedReader, train
 from workbench.training.vocabulary import BOS
 
 QUESTIONS = 3  # to a picture
+OWN_SEEDS = 10  # of twins trained anew: no built-in model has one of them
 
 
 class UnlockedReader(PackedReader):
@@ -129,3 +131,21 @@ OTHER = twin("vlm-mutual-other", unlocked=True, seed=1, title="zoo:vlm-mutual wi
 CAUSAL_OTHER = twin("vlm-causal-other", unlocked=False, seed=1, title="zoo:vlm-causal with another seed")
 PAIRS = (CAUSAL, RECIPE), (CAUSAL_OTHER, OTHER)
 """Twins: blind to the question, and seeing it."""
+
+
+def train_pair(
+    pair: Sequence[TrainingRecipe], folder: Path, seed: int = OWN_SEEDS, **sizes: int
+) -> list[Path]:
+    """Train the twins of a pair anew, from the same start on the same pictures and questions.
+
+    Args:
+        folder: Where they are saved; twins find the tower of their pair there.
+        seed: Added to that of each twin.
+        sizes: ``steps`` of the twins and ``tower_steps`` of their tower.
+
+    Returns:
+        The folders of the models, in the order of the pair.
+    """
+    for each in pair:
+        save(each.train(seed + each.seed, folder, **sizes), folder / each.name)
+    return [folder / each.name for each in pair]

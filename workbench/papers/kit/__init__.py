@@ -41,8 +41,10 @@ from workbench.papers.kit.frames import (
     Control,
     Extension,
     Reconstructed,
+    above_in_pairs,
     answers,
     enough,
+    room,
 )
 from workbench.papers.kit.paper import Paper
 
@@ -60,6 +62,7 @@ __all__ = [
     "Paper",
     "Reconstructed",
     "above",
+    "above_in_pairs",
     "answers",
     "area",
     "at_least",
@@ -88,6 +91,7 @@ __all__ = [
     "no_worse",
     "order",
     "permuted",
+    "room",
     "share_above",
     "untried",
 ]

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
+from workbench.core.stats.intervals import SHARE
+from workbench.heads.localisation import Localisation
+from workbench.papers.kit.beside import Range
 from workbench.papers.kit.claims import Claim, Need, needs
-from workbench.papers.kit.criteria import at_least
+from workbench.papers.kit.conditions import Conditions
+from workbench.papers.kit.criteria import above, at_least, at_most
+from workbench.papers.kit.outcome import Criterion
 
 RECONSTRUCTED = "abstract, reconstructed"
 Reconstructed = partial(Claim, where=RECONSTRUCTED)
@@ -49,3 +56,61 @@ def enough(*names: str, least: int, of: str) -> Need:
     return needs(
         lambda c: min(c.number(name) for name in names) >= least, f"{of}; {least}{of_each} are asked for"
     )
+
+
+def room(name: str, most: float, what: str, *keeps: str) -> Need:
+    """Make the need that something can still become better.
+
+    Args:
+        name: The condition that is to become better.
+        most: That it may be.
+        what: What it is, a text with its ``{name}``.
+        keeps: What is told all the same (``Need``).
+
+    Example:
+        >>> room("right", 0.98, "{right:.1%} are right").why
+        '{right:.1%} are right: there is no room to gain'
+    """
+    return needs(at_most(name, most), f"{what}: there is no room to gain", *keeps)
+
+
+def above_in_pairs(name: str, over: str, pairs: int) -> Criterion:
+    """A condition is above another in the mean of several pairs of models, and in each (``name, pair 0``).
+
+    Example:
+        >>> above_in_pairs("sees", "blind", 1).words.count("above 0, interval included")
+        2
+    """
+    rule = above(name, over)
+    for pair in range(pairs):
+        rule = rule & above(f"{name}, pair {pair}", f"{over}, pair {pair}")
+    return rule
+
+
+def add_layers(
+    c: Conditions, name: str, depth: str, values: np.ndarray, *, unit: str, within: Range = None
+) -> None:
+    """Set a condition that has a value for every item and layer, and beside it the layer of each.
+
+    Args:
+        name, depth: Of the values and of their layers, for criteria such as ``slopes``.
+        values: ``(item, layer)``; an item is drawn whole, with all its layers.
+
+    Example:
+        >>> c = Conditions()
+        >>> add_layers(c, "entropy", "layer", np.array([[2.0, 1.0], [3.0, 1.5]]), unit="nats")
+        >>> c["layer"].tolist(), c.n("entropy")
+        ([0.0, 1.0, 0.0, 1.0], 2)
+    """
+    items, layers = values.shape
+    of_item = np.repeat(np.arange(items), layers).tolist()
+    c.add(name, values.flatten(), unit=unit, within=within, clusters=of_item)
+    c.add(depth, np.tile(np.arange(layers, dtype=float), items), unit="layer", clusters=of_item)
+
+
+def add_localisation(c: Conditions, name: str, lies: Localisation) -> None:
+    """Set where maps lie: ``pointing, NAME``, ``mass, NAME``, ``lift, NAME`` and ``lift of others, NAME``."""
+    c.add(f"pointing, {name}", lies.pointing, within=SHARE, unit="share of maps that point at the object")
+    c.add(f"mass, {name}", lies.mass, within=SHARE, unit="share of the map on the object")
+    c.add(f"lift, {name}", lies.lift, unit="weight of a patch, 1 for an even map")
+    c.add(f"lift of others, {name}", lies.other_lift, unit="weight of a patch, 1 for an even map")
