@@ -9,6 +9,7 @@ import torch
 import workbench as wb
 from workbench.core.errors import ModelError
 from workbench.edits.off import turn_off
+from workbench.edits.pruning import METRICS
 from workbench.heads.drawn_pictures import classes_of, draw_pictures
 from workbench.heads.observe import patterns_of
 from workbench.heads.prune_metrics import every_head, predictions, prune_metrics
@@ -91,7 +92,7 @@ def test_claims_go_both_ways():
 
     def judged(losses, distances):
         c = Conditions(seed=0)
-        c.numbers |= {"losses": {name: losses for name in vit_heads.METRICS}, "heads": 12, "share": 0.0}
+        c.numbers |= {"losses": {name: losses for name in METRICS}, "heads": 12, "share": 0.0}
         c.numbers |= {"layers": np.repeat([0, 1, 2], 4).tolist(), "distances": distances}
         c.add("slope of distance", np.ones(8) + np.arange(8) / 100)
         c.add(vit_heads.WHOLE, np.ones(8), within=(0, 1))

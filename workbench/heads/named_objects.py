@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -29,7 +29,7 @@ from workbench.tasks.scenes.words import COLOURS, N_CELLS
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-Variant = tuple[str, int] | None
+Variant = tuple[Literal["qq", "kk", "vv"], int] | None
 """Which vectors are correlated (``qq``, ``kk``, ``vv``) in so many last layers; nothing is the tower as it is."""
 Maps = Float[np.ndarray, "picture row column"]
 
@@ -51,8 +51,8 @@ class NamedObjects:
 
     def __getitem__(self, rows: slice) -> NamedObjects:
         """Some of the pictures."""
-        own = {"pixels": self.pixels[rows], "names": self.names[rows], "objects": self.objects[rows]}
-        return replace(self, **own)
+        pixels, names, objects = self.pixels[rows], self.names[rows], self.objects[rows]
+        return replace(self, pixels=pixels, names=names, objects=objects)
 
     @property
     def own(self) -> Bool[np.ndarray, "picture row column"]:
@@ -129,7 +129,7 @@ def _objects(
 
 
 @contextmanager
-def _varied(model: TransformerBridge, variant: Variant, shift: int) -> Iterator[None]:
+def _varied(model: Any, variant: Variant, shift: int) -> Iterator[None]:
     """Inside, the picture tower has this variant."""
     if variant is None:
         yield

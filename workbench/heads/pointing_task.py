@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -17,7 +17,7 @@ from workbench.tasks.scenes.layout import World
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-Loss = Callable[[Tensor, np.ndarray], Tensor]
+Loss = Callable[[Tensor, Any], Tensor]
 """Loss of maps and the numbers of their training pictures."""
 BOTH, EVEN, PEAK, SUPPRESSION, DEALT = (
     "suppression and peak",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -50,9 +51,9 @@ class ProbeSet:
             EFFICIENT: lambda: EfficientProbe(width, classes, queries=queries),
             POOLING: lambda: AttentionPooling(width, classes, heads=queries),
         }
-        self.trained: dict[tuple[str, int], nn.Module] = {}
+        self.trained: dict[tuple[str, int], Any] = {}
 
-    def probe(self, name: str, seed: int) -> nn.Module:
+    def probe(self, name: str, seed: int) -> Any:
         """Return a probe of this name and seed."""
         if (name, seed) not in self.trained:
             self.trained[name, seed] = self._fit(name, seed, self.right[: self.n])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def measure(setting: Setting) -> Conditions:
     asked = asked_pictures.ask_pictures(model, world, kinds=["colour", "shape"], n=o.questions, seed=seed)
     c.numbers["right"] = float(asked_pictures.answered(model, asked).mean())
     plain = partial(rolled_maps.flow, regularised=False)
-    ways = {FLOW: rolled_maps.flow, PLAIN: plain, LAST: rolled_maps.last_layer}
+    ways: dict[str, Any] = {FLOW: rolled_maps.flow, PLAIN: plain, LAST: rolled_maps.last_layer}
     ways[EVEN] = partial(rolled_maps.flow, alike=True)
     drawn = rolled_maps.rolled(model, asked.prompt, ways | rolled_maps.dealt_ways(o.draws, seed))
     rolled = {name: drawn.pop(name) for name in ways}

@@ -87,8 +87,8 @@ def measure(setting: Setting) -> Conditions:
                 c.add(f"distance, {name}", apart, unit="patches from the middle of the target")
     c.tables["Every setting"] = rows
     names = (BOTH, EVEN, PEAK, SUPPRESSION)
-    trained = [task.maps(task.losses()[name], steps=steps, seed=SEEDS[0]) for name in names]
-    maps = np.stack([each[0].double().cpu().numpy() for each in trained])
+    pointed = [task.maps(task.losses()[name], steps=steps, seed=SEEDS[0]) for name in names]
+    maps = np.stack([each[0].double().cpu().numpy() for each in pointed])
     caption = "Where the heads point, on the first picture"
     pixels = task.shown.pixels[o.training]
     c.pictures[caption] = HeadMaps.of(maps[None], ["weight"], list(names), pixels=pixels, title=caption)

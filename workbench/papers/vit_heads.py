@@ -17,13 +17,13 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 import numpy as np
 
-from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
 from workbench.core.stats.association import adjusted_rand, slope
@@ -41,55 +41,34 @@ from workbench.papers.kit.criteria import (
     permuted,
 )
 from workbench.papers.kit.frames import RECONSTRUCTED, Control, Extension, Reconstructed
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
-from workbench.view.pictures import Curves, HeadMaps
 
 with lazily():
-    from workbench.edits import off
-    from workbench.heads import drawn_pictures, observe, prune_metrics
+    from workbench.edits import pruning
+    from workbench.heads import drawn_pictures, observe, tower_pictures
 
 # Criteria, fixed before anything was measured.
 QUARTER, MOST, FOUND_AGAIN, RIGHT = 0.25, 0.5, 0.9, 0.5
-METRICS = {
-    "accuracy": "right answers lost",
-    "probability": "probability of the right class lost",
-    "divergence": "Jensen-Shannon divergence, nats",
-    "representation": "1 - cosine of the class token",
-}
-EXEMPLARS = 5  # of each family that are drawn
-Losses = dict[str, np.ndarray]
 FIRST_SEED = 31_000_000  # pictures of this paper: no other seed of pictures is near
 TOP, RANDOM, LOST = "a head of the top quarter", "a random head of the same layers", "probability lost"
 TOGETHER, HALF = "the top quarter's loss", "half of all heads' loss"
-ANSWERS = "share of right answers"
 WHOLE, WITHOUT, WITHOUT_RANDOM = "all heads", "without the top quarter", "without random heads"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VitHeadSizes:
-    """Sizes.
+class VitHeadSizes(Sizes):
+    """How much is drawn, pruned and sorted."""
 
-    Attributes:
-        choosing, pictures: Pictures on which heads are chosen, and others on which everything is reported.
-        noise: Of pixels.
-        draws: Random sets of heads.
-        patterns: Pictures whose patterns are sorted into families.
-        planted, mixed: Planted patterns of each family, and the share of random attention in them.
-    """
-
-    choosing: int = 200
-    pictures: int = 300
-    noise: float = 0.12
-    draws: int = 10
-    patterns: int = 20
-    families: int = 4
-    planted: int = 15
-    mixed: float = 0.5
-
-    def __post_init__(self) -> None:
-        if min(self.choosing, self.pictures, self.patterns) < 2:
-            raise OptionError("two pictures are the least that has an interval")
+    choosing: int = size(200, "pictures on which heads are chosen", least=2)
+    pictures: int = size(300, "others on which everything is reported", least=2)
+    noise: float = size(0.12, "of pixels")
+    draws: int = size(10, "random sets of heads")
+    patterns: int = size(20, "pictures whose patterns are sorted into families", least=2)
+    families: int = size(4, "of the model's own patterns")
+    planted: int = size(15, "planted patterns of each family")
+    mixed: float = size(0.5, "share of random attention in planted patterns")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -98,133 +77,85 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that reads no pictures.
     """
-    o: VitHeadSizes = setting.options
-    model, world = setting.model, World(marked=True, objects=(0, 1, 1, 1), noise=o.noise)
-    seed, n = FIRST_SEED + setting.seed, o.choosing + o.pictures
-    shown = drawn_pictures.draw_pictures(model, world, n=n, seed=seed)
-    right = drawn_pictures.classes_of(model, shown.names())
-    full = prune_metrics.predictions(model, shown.prompt)
-
-    def lost(pruned: Sequence[str]) -> Losses:
-        with off.turn_off(model, pruned, mode="zero").on(model):
-            said = prune_metrics.predictions(model, shown.prompt)
-        return dict(zip(METRICS, prune_metrics.prune_metrics(full, said, right), strict=True))
-
-    heads = prune_metrics.every_head(model)
-    alone: dict[str, Losses] = {}
-    for i, head in enumerate(heads):
-        setting.progress(i, len(heads), f"without {head}")
-        alone[head] = lost([head])
-    before = {head: found["divergence"][: o.choosing].mean() for head, found in alone.items()}
-    chosen = sorted(heads, key=lambda head: -before[head])[: ceil(QUARTER * len(heads))]
-    draws = matched_heads(chosen, heads, draws=o.draws, seed=setting.seed, short="all")
-    own = {head: {name: x[o.choosing :] for name, x in found.items()} for head, found in alone.items()}
-    c = Conditions(unit="nats of divergence", within=(0.0, float(np.log(2))), seed=setting.seed)
-    c.numbers |= {"heads": len(heads), "layers": [layer_of(h) for h in heads], "chosen": chosen}
-    c.numbers["losses"] = {name: [float(own[h][name].mean()) for h in heads] for name in METRICS}
-    _by_themselves(c, own, chosen, draws)
-    was = (full.probabilities.argmax(-1) == right).astype(float)
-    c.add(WHOLE, was[o.choosing :], within=SHARE, unit=ANSWERS)
-    c.add(WITHOUT, (was - lost(chosen)["accuracy"])[o.choosing :], within=SHARE, unit=ANSWERS)
-    sets = [(was - lost(drawn)["accuracy"])[o.choosing :] for drawn in draws]
-    c.add(WITHOUT_RANDOM, np.mean(sets, axis=0), within=SHARE, unit=ANSWERS)
-    kept = [
-        float(lost(prune_metrics.others_of_layer(h, heads))["divergence"][o.choosing :].mean()) for h in heads
-    ]
-    seen = observe.patterns_of(model, shown.prompt[o.choosing :]).by_head()
-    profile = tower_profile.tower_profile(seen, shown[o.choosing :])
+    o, model, c = setting.options, setting.model, Conditions(seed=setting.seed)
+    c.unit, c.within = "nats of divergence", (0.0, float(np.log(2)))
+    world, n = World(marked=True, objects=(0, 1, 1, 1), noise=o.noise), o.choosing + o.pictures
+    drawn = drawn_pictures.draw_pictures(model, world, n=n, seed=FIRST_SEED + setting.seed)
+    right = drawn_pictures.classes_of(model, drawn.names())
+    pruned, shown = pruning.Pruning(model, drawn.prompt, right), drawn[o.choosing :]
+    losses = {head: pruned.lost([head]) for head in setting.each(pruned.heads, "heads pruned")}
+    _by_themselves(c, setting, pruned, losses)
+    seen = observe.patterns_of(model, shown.prompt).by_head()
+    profile = tower_profile.tower_profile(seen, shown)
     _far(c, profile)
+    of_heads = c.numbers["losses"]
     c.tables["Every head"] = [
-        {"head": h, **{f"{m} lost": c.numbers["losses"][m][i] for m in METRICS}}
-        | {"divergence, alone in its layer": kept[i], **profile[h].row()}
-        for i, h in enumerate(heads)
+        {"head": head, **{f"{name} lost": x[i] for name, x in of_heads.items()}}
+        | {"divergence, alone in its layer": float(pruned.alone_in_layer(head)[o.choosing :].mean())}
+        | profile[head].row()
+        for i, head in enumerate(pruned.heads)
     ]
-    for name, unit in METRICS.items():
-        c.draw_heads(
-            f"Lost without a head: {name}",
-            dict(zip(heads, c.numbers["losses"][name], strict=True)),
-            unit=unit,
-        )
-    _families(c, setting, shown.grid)
-    few = {
-        head: grid_maps.between_patches(A[: o.patterns], first=shown.sight.first) for head, A in seen.items()
-    }
-    space = pattern_space.pattern_space(np.concatenate(list(few.values())), families=o.families, seed=c.seed)
-    loss = dict(zip(heads, c.numbers["losses"]["divergence"], strict=True))
-    _pictures(c, shown[o.choosing :], few, seen, space)
-    c.tables["Families of the model's own patterns"] = pattern_space.family_rows(few, loss, space)
+    for name, unit in pruning.METRICS.items():
+        values = dict(zip(pruned.heads, of_heads[name], strict=True))
+        c.draw_heads(f"Lost without a head: {name}", values, unit=unit)
+    caption = "Where the class token of every head looks"
+    c.pictures[caption] = tower_pictures.class_token_maps(seen, shown, title=caption)
+    few = {head: A[: o.patterns] for head, A in seen.items()}
+    _families(
+        c, o, {h: grid_maps.between_patches(A, first=shown.sight.first) for h, A in few.items()}, shown.grid
+    )
     return c
 
 
-def _by_themselves(
-    c: Conditions, own: Mapping[str, Losses], chosen: Sequence[str], draws: Sequence[Sequence[str]]
-) -> None:
-    """What heads lose when they are pruned one by one: those chosen, random ones, all."""
-
-    def mean(heads: Sequence[str], name: str = "divergence") -> np.ndarray:
-        return np.mean([own[head][name] for head in heads], axis=0)
-
+def _by_themselves(c: Conditions, setting: Setting, pruned, losses: Mapping[str, pruning.Losses]) -> None:
+    """What heads lose that are pruned one by one and together: those chosen on other pictures, random ones, all."""
+    o, heads = setting.options, list(losses)
+    before = {head: found["divergence"][: o.choosing].mean() for head, found in losses.items()}
+    chosen = sorted(heads, key=lambda head: -before[head])[: ceil(QUARTER * len(heads))]
+    draws = matched_heads(chosen, heads, draws=o.draws, seed=setting.seed, short="all")
+    own = {head: {name: x[o.choosing :] for name, x in found.items()} for head, found in losses.items()}
+    c.numbers |= {"heads": len(heads), "layers": [layer_of(head) for head in heads], "chosen": chosen}
+    c.numbers["losses"] = {name: [float(own[h][name].mean()) for h in heads] for name in pruning.METRICS}
+    mean = partial(pruning.mean_loss, own)
     c[TOP], c.draws[RANDOM] = mean(chosen), [mean(drawn) for drawn in draws]
-    every = len(own) * mean(list(own))
-    c.add(TOGETHER, len(chosen) * c[TOP], unit="nats, heads pruned one by one and added up")
-    c.add(HALF, MOST * every, unit="nats, heads pruned one by one and added up")
+    every, added_up = len(own) * mean(heads), "nats, heads pruned one by one and added up"
+    c.add(TOGETHER, len(chosen) * c[TOP], unit=added_up)
+    c.add(HALF, MOST * every, unit=added_up)
     c.add(LOST, mean(chosen, "probability"), within=CHANGE, unit="probability of the right class")
     c.numbers["share"] = float(c[TOGETHER].sum() / every.sum()) if every.sum() else 0.0
+    answers = {WHOLE: pruned.answers, WITHOUT: pruned.answers_without(chosen)}
+    answers[WITHOUT_RANDOM] = np.mean([pruned.answers_without(drawn) for drawn in draws], axis=0)
+    for name, values in answers.items():
+        c.add(name, values[o.choosing :], within=SHARE, unit="share of right answers")
 
 
 def _far(c: Conditions, profile: Mapping[str, tower_profile.HeadOnPictures]) -> None:
     """How far heads look, and how that goes with their layers."""
-    of_layer = {head: layer_of(head) for head in profile}
-    layers = np.array(list(of_layer.values()), dtype=float)
+    layers = np.array([layer_of(head) for head in profile], dtype=float)
     slopes = [slope(layers, far) for far in np.stack([each.distance for each in profile.values()], axis=1)]
     c.add("slope of distance", np.array(slopes), unit="hops per layer, between patches")
     far = {head: float(each.distance.mean()) for head, each in profile.items()}
     c.numbers["distances"] = list(far.values())
     c.draw_heads("Mean distance that patches look", far, unit="hops")
-    rings = {
-        f"layer {n}": enumerate(
-            np.mean([profile[h].rings.strength.mean(0) for h in profile if of_layer[h] == n], 0)
-        )
-        for n in sorted(set(of_layer.values()))
-    }
     caption = "Attention of a patch to one patch so many hops away, mean of a layer"
-    c.pictures[caption] = Curves.of(rings, x_label="hops", y_label="attention to one patch", title=caption)
+    c.pictures[caption] = tower_pictures.ring_curves(profile, title=caption)
 
 
-def _pictures(
-    c: Conditions,
-    shown: drawn_pictures.DrawnPictures,
-    few: Mapping[str, np.ndarray],
-    seen: Mapping[str, np.ndarray],
-    space: pattern_space.PatternSpace,
-) -> None:
-    """Where class tokens look on the first picture, and exemplars of every family with what is lost without them."""
-    heads, n = list(seen), len(next(iter(few.values())))
-    caption = "Where the class token of every head looks"
-    rows = [grid_maps.over_grid(seen[head][0, 0], shown.grid, first=shown.sight.first) for head in heads]
-    c.pictures[caption] = HeadMaps.of_heads(
-        dict(zip(heads, rows, strict=True)), pixels=shown.pixels[0], title=caption
-    )
-    exemplars = [family[:EXEMPLARS] for family in space.exemplars if len(family) >= EXEMPLARS]
-    patterns, loss = np.concatenate(list(few.values())), c.numbers["losses"]["divergence"]
-    caption = "Exemplars of every family: head, and what is lost without it"
-    c.pictures[caption] = HeadMaps.of(
-        np.array([[pattern_space.resized(patterns[k], 18) for k in family] for family in exemplars]),
-        [f"family {i}" for i in range(len(exemplars))],
-        [str(i + 1) for i in range(EXEMPLARS)],
-        under=[[f"{heads[k // n]} {loss[k // n]:.3f}" for k in family] for family in exemplars],
-        title=caption,
-    )
-
-
-def _families(c: Conditions, setting: Setting, grid: tuple[int, int]) -> None:
-    """Sort planted patterns, whose families are known."""
-    o: VitHeadSizes = setting.options
-    made, planted = pattern_space.planted_patterns(grid, each=o.planted, noise=o.mixed, seed=setting.seed)
-    found = pattern_space.pattern_space(made, families=len(pattern_space.PLANTED), seed=setting.seed)
+def _families(c: Conditions, o: VitHeadSizes, few: Mapping[str, np.ndarray], grid: tuple[int, int]) -> None:
+    """Sort planted patterns, whose families are known, and the model's own."""
+    made, planted = pattern_space.planted_patterns(grid, each=o.planted, noise=o.mixed, seed=c.seed)
+    found = pattern_space.pattern_space(made, families=len(pattern_space.PLANTED), seed=c.seed)
     c.add("planted family", planted, unit="number of the family")
     c.add("family found", found.families, unit="number of the family")
     c.numbers["adjusted Rand index"] = adjusted_rand(found.families.tolist(), planted.tolist())
+    space = pattern_space.pattern_space(np.concatenate(list(few.values())), families=o.families, seed=c.seed)
+    loss, caption = (
+        c.numbers["losses"]["divergence"],
+        "Exemplars of every family: head, and what is lost without it",
+    )
+    c.pictures[caption] = tower_pictures.family_exemplars(few, space, loss, title=caption)
+    of = dict(zip(few, loss, strict=True))
+    c.tables["Families of the model's own patterns"] = pattern_space.family_rows(few, of, space)
 
 
 def _agreement(divergence: np.ndarray, c: Conditions) -> float:
@@ -238,10 +169,8 @@ def _trend(layers: np.ndarray, c: Conditions) -> float:
     return abs(slope(layers.astype(float), np.array(c.numbers["distances"])))
 
 
-ABLE = needs(
-    at_least(WHOLE, RIGHT),
-    f"the model names the marked object in {{{WHOLE}:.0%}} of the pictures; half is asked for",
-)
+ASKED = f"the model names the marked object in {{{WHOLE}:.0%}} of the pictures; half is asked for"
+ABLE = needs(at_least(WHOLE, RIGHT), ASKED)
 CLAIMS = {
     "matters": Control(
         "pruning a head changes what the model says",
