@@ -29,7 +29,7 @@ from workbench.core.stats.agreement import spearman
 from workbench.core.stats.association import adjusted_rand, slope
 from workbench.core.stats.intervals import CHANGE, SHARE
 from workbench.core.stats.matched import layer_of, matched_heads
-from workbench.heads import grid_maps, pattern_space, tower_profile
+from workbench.heads import grid_maps, pattern_space, tower_pictures, tower_profile
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import (
@@ -47,7 +47,7 @@ from workbench.tasks.scenes.layout import World
 
 with lazily():
     from workbench.edits import pruning
-    from workbench.heads import drawn_pictures, observe, tower_pictures
+    from workbench.heads import drawn_pictures, observe
 
 # Criteria, fixed before anything was measured.
 QUARTER, MOST, FOUND_AGAIN, RIGHT = 0.25, 0.5, 0.9, 0.5
