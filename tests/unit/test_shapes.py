@@ -48,6 +48,41 @@ def test_tensors_of_a_list_have_sizes_of_their_own():
         check(tensors, torch.zeros(3))
 
 
+def kept(values: Int[Tensor, "row pos"], many: bool, odd: bool) -> Int[Tensor, "row two"]:
+    return torch.zeros(len(values) + odd, 3 if many else 2, dtype=torch.int64)
+
+
+def test_a_call_is_checked_whatever_was_checked_before():
+    """Also where only the answer is of other sizes, or where a name stands for another size than in the arguments."""
+    check, two, answers = checked(kept), torch.zeros(2, 5, dtype=torch.int64), []
+
+    def given(values: Int[Tensor, "row pos"], name: str) -> Int[Tensor, "row pos"]:
+        return answers.pop()
+
+    for _ in range(3):
+        assert check(two, False, False).shape == (2, 2)
+        with pytest.raises(TypeCheckError, match="return value"):
+            check(two, False, True)
+        with pytest.raises(TypeCheckError, match="values"):
+            check(two.float(), False, False)
+        with pytest.raises(TypeCheckError, match="values"):
+            check(two[0], False, False)
+    same = checked(given)
+    for answer, is_right in (
+        (two, True),
+        (two, True),
+        (two[:1], False),
+        (two, True),
+        (two.float(), False),
+    ) * 2:
+        answers.append(answer)
+        if is_right:
+            assert same(two, "") is answer
+        else:
+            with pytest.raises(TypeCheckError, match="return value"):
+                same(two, "")
+
+
 SOURCE = '''"""Says what it is."""
 from __future__ import annotations
 @first
