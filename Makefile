@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/workbench demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SUITE)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SUITE)
 
 # All model families on the newest releases that the index has, in an environment of its own; without upper bounds.
 newest: $(BIN)/python
@@ -26,7 +26,7 @@ newest: $(BIN)/python
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --requirement $(NEWEST)/requirements.txt
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(NEWEST)/bin/python -m pip list --disable-pip-version-check | grep -iE "^(torch|transformers|transformer-lens|tokenizers|safetensors|numpy) "
-	$(NEWEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(FAMILIES)
+	$(NEWEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(FAMILIES)
 
 # The built wheel in an empty environment of each Python from 3.11 on that is here; all tests that need no browser.
 pythons: $(VENV)/.installed-test

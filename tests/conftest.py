@@ -69,6 +69,12 @@ def runs_of():
     return make
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files with slow tests begin: a long file that begins last is waited for by all other workers."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def nobody_elses_code(monkeypatch):
     """What other tests of the process have registered is no plug-in of this one, in no record."""

@@ -59,7 +59,20 @@ def try_on(python: str, wheel: Path, folder: Path, suite: str) -> int:
     )
     for name in INSTALLED:
         (copy / name).symlink_to(Path(site.stdout.strip()).parent / name)
-    run = [own, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not web", *suite.split()]
+    run = [
+        own,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--no-loadscope-reorder",
+        "-m",
+        "not web",
+        *suite.split(),
+    ]
     return subprocess.run(run, cwd=copy, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False).returncode
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from importlinter.cli import lint_imports
@@ -67,6 +68,13 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """A file of the house, read once for all tests."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports(path: Path, name: str, *, everywhere: bool) -> set[str]:
     """Modules a file imports, absolute; ``everywhere``: in functions and lazily too, never for type checkers."""
     found: set[str] = set()
@@ -86,7 +94,7 @@ def imports(path: Path, name: str, *, everywhere: bool) -> set[str]:
         for child in ast.iter_child_nodes(node):
             visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
+    visit(tree(path))
     return found
 
 
@@ -115,7 +123,7 @@ def test_a_public_class_name_exists_once():
     homes: dict[str, list[str]] = {}
     for package in ("workbench", "cli"):
         for name, path in modules(package):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for node in tree(path).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     homes.setdefault(node.name, []).append(name)
     assert len(homes) > 300
