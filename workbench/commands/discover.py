@@ -203,6 +203,8 @@ class _Kept:
             self.job.note(found.advice)
         if found.agreement is not None and found.agreement.warning:
             self.job.note(found.agreement.warning)
+        if found.summed is not None and found.summed.warning:
+            self.job.note(found.summed.warning)
         folder = work if self.home is None else folder_of(found.circuit, self.home)
         return SavedDiscovery(discovery=found, folder=folder)
 

@@ -15,6 +15,7 @@ from workbench.circuits.effects import Effects
 from workbench.circuits.files import export, load_circuit, save_circuit, save_scores, write_atomic
 from workbench.circuits.files.effects_file import save_effects
 from workbench.circuits.scores import Ranking, Scores, as_rule
+from workbench.circuits.summed import SummedScores, summed_scores
 from workbench.core.errors import OptionError, RunError
 from workbench.core.lock import locked
 from workbench.core.progress import Progress
@@ -43,6 +44,7 @@ class Discovery(Shown, shown_in="workbench.evaluate.show"):
 
     Attributes:
         agreement: Some edges measured exactly, beside their scores; None where that was not asked for.
+        summed: What scores of EAP-IG sum to, beside the gap; None for other scores.
     """
 
     circuit: Circuit
@@ -54,6 +56,7 @@ class Discovery(Shown, shown_in="workbench.evaluate.show"):
     found_on: Behavior | None = None
     advice: str = ""
     agreement: ExactSample | None = None
+    summed: SummedScores | None = None
 
     @property
     def lead(self) -> list[str]:
@@ -89,6 +92,7 @@ class Discovery(Shown, shown_in="workbench.evaluate.show"):
             "method": self.scores.method,
             "options": dict(self.scores.options),
             "agreement": None if self.agreement is None else self.agreement.to_dict(),
+            **({} if self.summed is None else {"summed": self.summed.to_dict()}),
             "faithfulness": self.faithfulness.to_dict(),
             "curve": self.curve.to_dict(),
             "roles": [r.to_dict() for r in self.roles],
@@ -170,6 +174,7 @@ def discover(
         found_on=None if judged is runs else runs.behavior,
         advice=connection_advice(scores, circuit, **how),
         agreement=agreement,
+        summed=summed_scores(scores, float((runs.clean - runs.corrupted).mean()) * runs.metric.direction),
     )
     return replace(found, circuit=_described(found, runs, judged, drawn))
 

@@ -201,8 +201,15 @@ def discovery_table(found: Discovery) -> list[Any]:
         }
         for r in found.roles
     ]
-    text = "\n".join([*found.lead, found.size_sentence, found.faithfulness.sentence, *_agreement(found)])
+    text = "\n".join(
+        [*found.lead, found.size_sentence, found.faithfulness.sentence, *_agreement(found), *_summed(found)]
+    )
     return [text, *filter(None, [found.advice]), points, *([roles] if roles else [])]
+
+
+def _summed(found: Discovery) -> list[str]:
+    """What scores of EAP-IG sum to."""
+    return [] if found.summed is None else [found.summed.warning or found.summed.sentence]
 
 
 def _agreement(found: Discovery) -> list[str]:
