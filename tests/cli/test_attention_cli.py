@@ -70,3 +70,58 @@ def test_a_dry_run_counts_rows_passes_operations_and_bytes(run):
     plan = json.loads(out)
     assert (plan["rows"], plan["passes_over_the_prompts"], plan["passes_over_other_texts"]) == (2, 4, 1)
     assert plan["on"] == "4 pairs of ioi" and plan["gflop"] > 0 and plan["kv_mb"] > 0
+
+
+MASKED = ("attention", "mask", "-m", "zoo:induction", "-t", "induction", "-n", 4)
+
+
+def test_masks_are_measured_beside_random_ones(run):
+    words = (
+        *MASKED,
+        "--mask",
+        "causal",
+        "--mask",
+        "window:6",
+        "--mask",
+        "routed:4",
+        "--controls",
+        2,
+        "--json",
+    )
+    code, out, err = run(*words)
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    drawn = "random, same degree"
+    assert [row["mask"] for row in rows] == [
+        "causal",
+        drawn,
+        "window:width=6",
+        drawn,
+        "routed:block=4",
+        drawn,
+    ]
+    assert all(
+        abs(row["difference"]) < 1e-4 for row in rows[:2]
+    )  # as many keys as there are: nothing is masked
+    assert rows[2]["difference"] < -1 and rows[2]["keys"] == rows[3]["keys"] < 6 and rows[4]["keys"] is None
+
+
+def test_masks_that_cannot_work_are_refused(run):
+    for mask, said in (
+        ("windo:4", "did you mean window"),
+        ("window:0", "width is 0; at least 1"),
+        ("neighborhood:3", "leaks: query 0 sees key 1"),
+        ("at-distances:3", "leaves query 0, 1, 2 without any key"),
+        ("axial:rows=7", "no grid of 7 rows"),
+    ):
+        code, out, err = run(*MASKED, "--mask", mask)
+        assert code == 1 and said in err and out == "" and "hint:" in err
+    code, out, err = run(*MASKED)
+    assert code == 1 and "no mask is named" in err
+
+
+def test_a_dry_run_counts_the_passes_of_masks(run):
+    code, out, err = run(*MASKED, "--mask", "window:6", "--each", "layer", "--dry-run", "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["rows"] == 4 and plan["passes_over_the_prompts"] == 1 + 2 * 5

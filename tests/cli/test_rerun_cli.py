@@ -24,6 +24,7 @@ SMALL = {
     "heads": {"corpus": [], "limit": 2},
     "edit measure": {"edit": "edit", "beside": [], "limit": 2},
     "attention replace": {"limit": 2},
+    "attention mask": {"limit": 2, "controls": 1},
     "reproduce": {"limit": 4, "n_reference": 8},
     "bench discovery": {"methods": ["eap"], "truths": ["zoo:truth-greater"], "tasks": [], "n_truth": 4},
 }

@@ -62,6 +62,11 @@ BEFORE: dict[str, dict[str, Any]] = {
         **{"each": "together", "keys": 8, "block": 4, "order": 2, "text": None, "window": 64},
         **{"limit": 4, "split": "test", "seed": 0, **OPENING},
     },
+    "attention mask": {
+        **{"model": "zoo:ioi", "task": "ioi", "masks": ["window:8"], "layers": ["odd"], "heads": []},
+        **{"each": "together", "controls": 2, "ahead": False, "text": None, "window": 64},
+        **{"limit": 4, "split": "test", "seed": 0, **OPENING},
+    },
     "replicate": {"replication": "pine", "model": "zoo:kv", "options": ["documents=3"], "seed": 0, **OPENING},
     "reproduce": {
         **{"study": "ioi", "model": "zoo:ioi", "task": "ioi", "corruption": "abc", "limit": 8, "seed": 0},

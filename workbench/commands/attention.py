@@ -1,19 +1,21 @@
-"""The command ``attention replace`` as a function: open, measure, and where a folder is named keep table and record."""
+"""The commands ``attention replace`` and ``attention mask``: open, measure, and where a folder is named keep both."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.commands.asked.inputs import chosen_options
-from workbench.commands.forms.attention import ReplaceAttention
+from workbench.commands.forms.attention import MaskAttention, ReplaceAttention
 from workbench.commands.inputs import pairs_of, tell_dropped
 from workbench.core.job import Job
 from workbench.core.progress import silent
 from workbench.core.run_record import RunRecord, code_versions, digest_of
 from workbench.core.source_digest import source_digest
 from workbench.edits.kept_measurement import KeptMeasurement, keep_measurement
+from workbench.edits.mask_worth import mask_attention
 from workbench.edits.measure import CHANGES, Measured
 from workbench.edits.pattern_worth import Texts, replace_attention, texts_of_corpus, texts_of_task
 from workbench.edits.substitute import WINDOWS
@@ -21,6 +23,8 @@ from workbench.engine.store import SweepStore
 from workbench.engine.told import tell_behavior
 from workbench.model.identity import identity
 from workbench.model.open import open_model
+
+Asked = ReplaceAttention | MaskAttention
 
 
 def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
@@ -33,20 +37,14 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
         RunError: if the folder holds something else, or another process is writing there.
         ModelError: if the model's patterns cannot be edited.
     """
-    texts = _texts(asked, job)
-    plan = _plan(asked, texts)
-    record = RunRecord(
-        command=asked.declared.name,
-        arguments=asked.arguments(),
-        model=identity(texts.model).to_dict(),
-        pairs={"text": texts.about} if texts.runs is None else pairs_of(texts.runs),
-        question=digest_of(plan),
-    )
+    own = {
+        "patterns": list(asked.patterns or ["each that is possible"]),
+        "numbers": {"keys": asked.keys, "block": asked.block, "order": asked.order, "seed": asked.seed},
+        "code": {**code_versions(), "sources": source_digest("workbench.edits.pattern_worth")},
+    }
 
-    def compute(store: SweepStore | None = None) -> Measured:
-        if texts.runs is not None:
-            record.behaviors.update(tell_behavior(texts.runs, job.note, what=CHANGES))
-        found = replace_attention(
+    def measured(texts: Texts, store: SweepStore | None) -> Measured:
+        return replace_attention(
             texts,
             asked.patterns or None,
             layers=asked.layers,
@@ -59,6 +57,64 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
             store=store,
             progress=job.progress or silent,
         )
+
+    return _measure(asked, job, own, measured)
+
+
+def mask(asked: MaskAttention, job: Job) -> Measured | KeptMeasurement:
+    """Return what the loss, or a task's metric, becomes while heads look only where masks allow.
+
+    With ``out`` the table and the record are kept there, as `replace` keeps them.
+
+    Raises:
+        RunError: if the folder holds something else, or another process is writing there.
+        OptionError: if a mask leaves a query without a key, or lets a causal model see ahead.
+        ModelError: if the model's patterns cannot be edited.
+    """
+    own = {
+        "masks": list(asked.masks),
+        "numbers": {"controls": asked.controls, "ahead": asked.ahead, "seed": asked.seed},
+        "code": {**code_versions(), "sources": source_digest("workbench.edits.mask_worth")},
+    }
+
+    def measured(texts: Texts, store: SweepStore | None) -> Measured:
+        return mask_attention(
+            texts,
+            asked.masks,
+            layers=asked.layers,
+            heads=asked.heads,
+            each=asked.each,
+            controls=asked.controls,
+            ahead=asked.ahead,
+            seed=asked.seed,
+            store=store,
+            progress=job.progress or silent,
+        )
+
+    return _measure(asked, job, own, measured)
+
+
+def _measure(
+    asked: Asked,
+    job: Job,
+    own: Mapping[str, Any],
+    measured: Callable[[Texts, SweepStore | None], Measured],
+) -> Measured | KeptMeasurement:
+    """Open, measure, and keep it where a folder is named."""
+    texts = _texts(asked, job)
+    plan = {**_plan(asked, texts), **own}
+    record = RunRecord(
+        command=asked.declared.name,
+        arguments=asked.arguments(),
+        model=identity(texts.model).to_dict(),
+        pairs={"text": texts.about} if texts.runs is None else pairs_of(texts.runs),
+        question=digest_of(plan),
+    )
+
+    def compute(store: SweepStore | None = None) -> Measured:
+        if texts.runs is not None:
+            record.behaviors.update(tell_behavior(texts.runs, job.note, what=CHANGES))
+        found = measured(texts, store)
         for said in found.notes:
             job.note(said)
         return dataclasses.replace(found, notes=())  # told already
@@ -72,7 +128,7 @@ def replace(asked: ReplaceAttention, job: Job) -> Measured | KeptMeasurement:
     return keep_measurement(job, record, plan, compute_in)
 
 
-def _texts(asked: ReplaceAttention, job: Job) -> Texts:
+def _texts(asked: Asked, job: Job) -> Texts:
     """What is read, after the model is open."""
     opened = open_model(asked.model, **asked.opening())
     if asked.task is None:
@@ -85,8 +141,8 @@ def _texts(asked: ReplaceAttention, job: Job) -> Texts:
     return texts
 
 
-def _plan(asked: ReplaceAttention, texts: Texts) -> dict[str, Any]:
-    """What decides the numbers: the weights and how they are used, the texts, what is replaced by what, the code."""
+def _plan(asked: Asked, texts: Texts) -> dict[str, Any]:
+    """What decides the numbers: the weights and how they are used, the texts, the places."""
     known = identity(texts.model)
     return {
         "weights": known.digest,
@@ -94,8 +150,5 @@ def _plan(asked: ReplaceAttention, texts: Texts) -> dict[str, Any]:
         "dtype": known.dtype,
         "device": known.device,
         "texts": texts.digest,
-        "patterns": list(asked.patterns or ["each that is possible"]),
         "where": [list(asked.layers), list(asked.heads), asked.each],
-        "numbers": {"keys": asked.keys, "block": asked.block, "order": asked.order, "seed": asked.seed},
-        "code": {**code_versions(), "sources": source_digest("workbench.edits.pattern_worth")},
     }

@@ -370,6 +370,7 @@ _FORMS = {
     "edit stack": "forms.edit:StackEdits",
     "edit measure": "forms.edit:MeasureEdit",
     "attention replace": "forms.attention:ReplaceAttention",
+    "attention mask": "forms.attention:MaskAttention",
     "reproduce": "forms.replicate:Reproduce",
     "replicate": "forms.replicate:Replicate",
     "bench discovery": "forms.bench:Bench",

@@ -34,6 +34,7 @@ _HOME = {
     "Measured": "measure",
     "texts_of_corpus": "pattern_worth",
     "texts_of_task": "pattern_worth",
+    "mask_attention": "mask_worth",
 }
 __all__ = sorted(_HOME)
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from workbench.core.errors import OptionError
+from workbench.edits.kept_keys import keep_own
 from workbench.edits.kinds import ContentMask
 from workbench.edits.place import Change, Place, Seen
-from workbench.edits.stand_ins import keep_own
 from workbench.edits.visible import visible
+from workbench.masks.derived import same_degree
 from workbench.masks.registry import CONTENT_MASKS
 
 __all__ = ["ContentMask", "changes_of"]
@@ -43,6 +44,8 @@ def _chosen(edit: ContentMask, place: Place, layer: int) -> Callable[[Tensor, Se
             )
         if not bool(kept.any(-1).all()):
             raise OptionError(f"mask {named.name} leaves a query without any key", hint="keep its own")
+        if edit.random is not None:
+            kept = same_degree(kept, seed=edit.random * 1009 + layer, among=own)
         return keep_own(place, layer, pattern, kept, seen)
 
     return masked

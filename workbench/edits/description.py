@@ -54,6 +54,9 @@ class ContentMaskContent(Part, tag_field="kind", tag="content-mask", frozen=True
 
     heads: Heads
     mask: Annotated[str, Meta(description="a mask by content in words: routed:block=4,keep=2")]
+    random: Annotated[int | None, Meta(description="seed of as many random keys in place of the chosen")] = (
+        None
+    )
 
 
 class CalibrationContent(Part, tag_field="kind", tag="calibration", frozen=True):

@@ -286,6 +286,7 @@ class ContentMask(ModelEdit):
     Args:
         heads: ``a5.h3``, or ``a5`` for all heads of a layer.
         mask: A mask by content, in words: ``dynamic:16``, ``routed:block=4,keep=2``.
+        random: A seed: as many keys of each query as the mask chooses are drawn in place of them, a control.
 
     Example:
         >>> ContentMask(heads=("a1",), mask="routed:4").describe()
@@ -298,6 +299,7 @@ class ContentMask(ModelEdit):
     home: ClassVar[str] = "content_masks"
     heads: tuple[str, ...]
     mask: str
+    random: int | None = None
 
     def __post_init__(self) -> None:
         _check_heads(self.heads)
@@ -311,19 +313,20 @@ class ContentMask(ModelEdit):
 
     def describe(self) -> str:
         """Return in words what it does."""
-        return f"mask {self.named.describe()} on {', '.join(self.heads)}"
+        drawn = "as many random keys as " if self.random is not None else ""
+        return f"{drawn}mask {self.named.describe()} on {', '.join(self.heads)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"heads": list(self.heads), "mask": self.mask}
+        return {"heads": list(self.heads), "mask": self.mask, "random": self.random}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Return what ``to_dict`` wrote, read back."""
-        of_kinds(data, heads=str, mask=str)
+        of_kinds(data, heads=str, mask=str, random=int)
         if not isinstance(data.get("heads"), list | tuple):
             raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
-        return cls(heads=tuple(data["heads"]), mask=data["mask"])
+        return cls(heads=tuple(data["heads"]), mask=data["mask"], random=data.get("random"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
+from workbench.edits.kept_keys import keep_own, recompute_scores
 from workbench.edits.kinds import Mask
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import own_positions, rotary_of
 from workbench.edits.visible import visible
-from workbench.engine.interventions.surgery import drop_keys
 from workbench.masks.derived import unlock, unlock_at_random
 from workbench.masks.reachable import reach, reached
 from workbench.masks.refusals import check_mask
@@ -56,7 +56,7 @@ def changes_of(edit: Mask, place: Place) -> Sequence[Change]:
             site="pattern",
             heads=heads,
             fn=_masked(edit, place, layer),
-            reads=("q", "k"),
+            reads=("scores", "q", "k"),
             forward=True,
         )
         for layer, heads in found.items()
@@ -74,10 +74,7 @@ def _masked(edit: Mask, place: Place, layer: int) -> Callable[[Tensor, Seen], Te
             return _opened(place, layer, pattern, seen, allowed)
         if bool((~(allowed & own).any(-1)).any()):
             raise OptionError("the mask leaves a query without any key", hint="let every token see itself")
-        new = drop_keys(pattern, ~allowed)
-        if bool(new.masked_select(~allowed).any()):
-            raise ModelError(f"layer {layer}: the allowed keys of a query have no weight left to share out")
-        return new
+        return keep_own(place, layer, pattern, allowed, seen)
 
     return masked
 
@@ -106,8 +103,3 @@ def _opened(place: Place, layer: int, pattern: Tensor, seen: Seen, allowed: Allo
             hint="masks that only restrict work",
         )
     return scores.masked_fill(~allowed, lowest).softmax(-1)
-
-
-def recompute_scores(q: Tensor, k: Tensor) -> Tensor:
-    """Return ``q . k / sqrt(d_head)`` for every query and key."""
-    return torch.einsum("bqhe,bkhe->bhqk", q, k) / q.shape[-1] ** 0.5

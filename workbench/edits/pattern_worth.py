@@ -72,6 +72,14 @@ class Texts:
         pairs = None if self.runs is None else self.runs.pairs.pairs.digest
         return digest_of([own, pairs, [Prompt.of(one).ids.tolist() for one in self.reference]])
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many tokens the prompts have, shortest first."""
+        if self.windows is not None:
+            return (self.windows.shape[1],)
+        assert self.runs is not None
+        return tuple(sorted({batch.prompt("clean").shape[1] for batch in self.runs.batches}))
+
     def measured(self, edit: Any = None) -> dict[str, Any]:
         """Return the task's metric prompt by prompt, or the loss of each window."""
         if self.runs is not None:
@@ -201,7 +209,11 @@ def replace_attention(
     rows: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
     for (i, (place, own)), (name, numbers) in product(enumerate(places.items()), given.items()):
-        said = {"pattern": in_words(name, **numbers), "layers": place, "heads": _count(own, wired.n_heads)}
+        said = {
+            "pattern": in_words(name, **numbers),
+            "layers": place,
+            "heads": count_heads(own, wired.n_heads),
+        }
         stand_in = _StandIn(texts.model, name, numbers, own, shared.get(name, {}), seed)
         try:
             replaced = texts.kept(store, f"place{i}-{name}", stand_in)
@@ -280,5 +292,6 @@ def _recorded(texts: Texts, names: Iterable[str], seed: int) -> dict[str, Patter
     }
 
 
-def _count(addresses: Sequence[str], n_heads: int) -> int:
+def count_heads(addresses: Sequence[str], n_heads: int) -> int:
+    """Return how many heads are named, where a layer stands for all of its own."""
     return sum(1 if ".h" in address else n_heads for address in addresses)

@@ -10,16 +10,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.core.errors import ModelError, ShapeError
-from workbench.edits.masks import recompute_scores
+from workbench.edits.kept_keys import keep_own, own_scores
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.substitute import PER_PROMPT, RECORDED, Substitute
 from workbench.edits.visible import visible
-from workbench.engine.interventions.surgery import drop_keys, set_rows
+from workbench.engine.interventions.surgery import set_rows
 
 Pattern = Float[Tensor, "row head query key"]
 Visible = Bool[Tensor, "query key"]
 Kept = Bool[Tensor, "*#row #head query key"]
-CLOSE = 1e-3  # float32 patterns made again from their scores are within 1e-6
 
 
 def key_only(scores: Pattern, own: Visible) -> Pattern:
@@ -111,9 +110,9 @@ def _stand_in(edit: Substitute, place: Place, layer: int) -> Callable[[Tensor, S
         if edit.pattern == "uniform":
             return set_rows(pattern, own / own.sum(-1, keepdim=True))
         if edit.pattern == "key-only":
-            return key_only(_scores(place, layer, pattern, seen), own)
+            return key_only(own_scores(place, layer, pattern, seen), own)
         if edit.pattern == "taylor":
-            return taylor(_scores(place, layer, pattern, seen), own, edit.order or 2)
+            return taylor(own_scores(place, layer, pattern, seen), own, edit.order or 2)
         return keep_own(place, layer, pattern, _kept(edit, place, layer, pattern, own), seen)
 
     return put
@@ -128,42 +127,6 @@ def _kept(edit: Substitute, place: Place, layer: int, pattern: Tensor, own: Visi
     if edit.pattern == "block":
         return keep_blocks(pattern, keys, edit.block or 1)
     return keep_random(own, pattern.shape[1], keys, edit.seed * 1009 + layer)
-
-
-def keep_own(place: Place, layer: int, pattern: Tensor, kept: Kept, seen: Seen) -> Tensor:
-    """Return the softmax over kept keys: own weights in proportion; from the scores where these are all too small."""
-    kept = kept.expand_as(pattern)
-    new = drop_keys(pattern, ~kept)
-    lost = new.masked_fill(kept, 0.0).sum(-1, keepdim=True) > 0
-    if not bool(lost.any()):
-        return new
-    scores = _scores(place, layer, pattern, seen).masked_fill(~kept, -torch.inf)
-    return torch.where(lost, set_rows(pattern, scores.softmax(-1)), new)
-
-
-def _scores(place: Place, layer: int, pattern: Tensor, seen: Seen) -> Tensor:
-    """The scores before the softmax, masked as the model's are.
-
-    Raises:
-        ModelError: if their softmax is not the model's pattern: learned sinks, or scores shown otherwise.
-    """
-    own = visible(place, layer, pattern.shape[-1], pattern.device)
-    q, k = seen.get("q"), seen.get("k")
-    if "scores" in seen:
-        scores = seen["scores"]
-    elif q is not None and k is not None:
-        scores = recompute_scores(q, k.repeat_interleave(q.shape[2] // k.shape[2], dim=2))
-    else:
-        raise ModelError(f"layer {layer}: the model shows no scores before the softmax")
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~own, -torch.inf)
-    error = float((scores.softmax(-1) - pattern).abs().max())
-    if not error <= (CLOSE if pattern.dtype.itemsize >= 4 else 0.05):
-        raise ModelError(
-            f"layer {layer}: the softmax of the scores differs from the model's pattern by {error:.2g}, so nothing "
-            "can be made of its scores",
-            hint="patterns mean, another-text, identity, uniform and top-k need no scores",
-        )
-    return scores
 
 
 def _recorded(edit: Substitute, place: Place, layer: int, pattern: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ Pattern = Literal[
 ]
 Numbers = dict[str, int]  # keys, block, order: those that a pattern takes
 KEYS, BLOCK, ORDER, WINDOW, WINDOWS = 8, 4, 2, 64, 16
+CONTROLS = 4  # random masks beside a mask
 Each = Literal["together", "layer", "head"]
 PATTERNS: tuple[str, ...] = get_args(Pattern)
 RECORDED = (

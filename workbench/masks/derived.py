@@ -13,6 +13,7 @@ from workbench.masks.reachable import degree
 from workbench.masks.refusals import check_mask
 
 Allowed = Bool[Tensor, "query key"]
+Rows = Bool[Tensor, "*rows query key"]
 Span = tuple[int, int]
 
 
@@ -103,7 +104,7 @@ def visible_to(roles: Sequence[str], sees: Mapping[str, Collection[str]]) -> All
     return check_mask(torch.tensor(rows, dtype=torch.bool), what="of roles")
 
 
-def same_degree(allowed: Allowed, *, seed: int, among: Allowed | None = None) -> Allowed:
+def same_degree(allowed: Rows, *, seed: int, among: Bool[Tensor, "*#rows query key"] | None = None) -> Rows:
     """Return a random mask in which each query has as many keys, its own place if it had it: the control of a mask.
 
     Args:
@@ -122,16 +123,13 @@ def same_degree(allowed: Allowed, *, seed: int, among: Allowed | None = None) ->
         >>> degree(drawn).tolist(), bool(drawn.triu(1).any())
         ([1, 2, 3, 3, 3, 3, 3, 3, 3], False)
     """
-    n, wanted = len(allowed), degree(allowed)
+    wanted, whole = degree(allowed), torch.ones_like(allowed)
     if among is None:
-        among = torch.ones_like(allowed) if bool(allowed.triu(1).any()) else torch.ones_like(allowed).tril()
-    own = torch.eye(n, dtype=torch.bool, device=allowed.device) & allowed
+        among = whole if bool(allowed.triu(1).any()) else whole.tril()
+    own = torch.eye(allowed.shape[-1], dtype=torch.bool, device=allowed.device) & allowed
     among = among | own
     if bool((degree(among) < wanted).any()):
-        query = int((degree(among) < wanted).nonzero()[0])
-        raise OptionError(
-            f"query {query} has {int(wanted[query])} keys; {int(degree(among)[query])} may be drawn"
-        )
-    drawn = torch.rand(n, n, generator=torch.Generator().manual_seed(seed)).to(allowed.device)
+        raise OptionError("a query has more keys than may be drawn for it", hint="among= with more entries")
+    drawn = torch.rand(allowed.shape, generator=torch.Generator().manual_seed(seed)).to(allowed.device)
     rank = drawn.masked_fill(~among, 2.0).masked_fill(own, -1.0).argsort(-1).argsort(-1)
-    return rank < wanted[:, None]
+    return rank < wanted[..., None]

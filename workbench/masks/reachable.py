@@ -13,7 +13,7 @@ from workbench.core.errors import OptionError
 Allowed = Bool[Tensor, "query key"]
 
 
-def degree(allowed: Allowed) -> Int[Tensor, " query"]:
+def degree(allowed: Bool[Tensor, "*rows query key"]) -> Int[Tensor, "*rows query"]:
     """Return how many keys each query may look at.
 
     Example:

@@ -1,4 +1,4 @@
-"""What ``workbench attention replace`` is asked: patterns, places, the model, the task or the text."""
+"""What ``workbench attention`` is asked: patterns or masks, places, the model, the task or the text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from workbench.commands.asked.inputs import check_opening
 from workbench.core.bounds import exists
 from workbench.core.errors import OptionError, unknown
 from workbench.edits.substitute import PATTERNS, WINDOW, Each, numbers_of, places_among
+from workbench.masks.mask_words import named_mask
+from workbench.masks.registry import MASKS
 from workbench.model import builtin as zoo
 from workbench.model.outline import outline
 
 if TYPE_CHECKING:
-    from workbench.commands.forms.attention import ReplaceAttention
+    from workbench.commands.forms.attention import MaskAttention, ReplaceAttention
     from workbench.core.job import Job
 
 
@@ -24,6 +26,24 @@ def check_replacing(asked: ReplaceAttention, job: Job) -> None:
     """
     for name in asked.patterns or PATTERNS:
         numbers_of(name, keys=asked.keys, block=asked.block, order=asked.order)
+    _check_texts(asked)
+
+
+def check_masking(asked: MaskAttention, job: Job) -> None:
+    """Do nothing if there are such masks with such options, layers and heads, and the task or the text and the model.
+
+    Raises:
+        WorkbenchError: for the first that is not, with the closest spellings.
+    """
+    if not asked.masks:
+        raise OptionError("no mask is named", hint=f"--mask window:16; there are {', '.join(MASKS)} and more")
+    for text in asked.masks:
+        named_mask(text)
+    _check_texts(asked)
+
+
+def _check_texts(asked: ReplaceAttention | MaskAttention) -> None:
+    """What is read, and where it is changed."""
     if asked.task is not None and (asked.text is not None or asked.window != WINDOW):
         raise OptionError(
             "a task has its own prompts; --text and --window are for texts", hint="leave out -t"

@@ -1,4 +1,4 @@
-"""The options of ``workbench attention``: other patterns in place of heads' own."""
+"""The options of ``workbench attention``: other patterns in place of heads' own, and masks on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from workbench.commands.forms.shared import (
 )
 from workbench.core.command import ABOUT, command, option
 from workbench.core.job import Job
-from workbench.edits.substitute import BLOCK, KEYS, ORDER, PATTERNS, WINDOW
+from workbench.edits.substitute import BLOCK, CONTROLS, KEYS, ORDER, PATTERNS, WINDOW
+
+TASK_OF = f"{TASK} Its metric is measured in place of the loss."
 
 
 @command(
@@ -38,9 +40,7 @@ class ReplaceAttention(OnModel):
     """
 
     model: str = model_named()
-    task: str | None = option(
-        "-t", "--task", help=f"{TASK} Its metric is measured in place of the loss.", default=None, place=ABOUT
-    )
+    task: str | None = option("-t", "--task", help=TASK_OF, default=None, place=ABOUT)
     patterns: tuple[str, ...] = option(
         "--with",
         help=f"What is put in place: {', '.join(PATTERNS)}. May be repeated. Default: each of them.",
@@ -75,6 +75,65 @@ class ReplaceAttention(OnModel):
         "--text",
         help="A text file on which accuracy and loss of the next token are measured. Default: the built-in text, "
         "where the tokenizer covers it.",
+        default=None,
+    )
+    window: int = option("--window", help="Tokens of each window of the text.", default=WINDOW, least=8)
+    limit: int | None = limited()
+    split: str = split_named()
+    task_options: tuple[str, ...] = task_options_given()
+    seed: int = seeded()
+
+    def said(self, result: Any, job: Job) -> Iterator[str]:
+        if job.out is None and not job.dry_run:
+            yield "nothing is kept; -o FOLDER keeps it with a run record"
+
+
+@command(
+    "attention mask",
+    run="workbench.commands.attention:mask",
+    plan="workbench.commands.plans.attention:mask",
+    check="workbench.commands.asked.attention:check_masking",
+    offers=("out", "dry_run", "resume"),
+    resumes=True,
+    out="A folder for table and run record. Default: nothing is kept.",
+)
+@dataclass(frozen=True, kw_only=True)
+class MaskAttention(OnModel):
+    """Let heads look only where a mask allows, and measure the loss or a task's metric beside random masks.
+
+    Example: workbench attention mask -m zoo:stdlib --mask window:16 --mask powers-of-two --layers all
+    """
+
+    model: str = model_named()
+    task: str | None = option("-t", "--task", help=TASK_OF, default=None, place=ABOUT)
+    masks: tuple[str, ...] = option(
+        "--mask",
+        help="Who may look at whom: window:16, window:width=16,sinks=2, powers-of-two, dilated:8, "
+        "routed:block=4,keep=2 and others (the page about masks). May be repeated.",
+        default=(),
+    )
+    layers: tuple[str, ...] = option(
+        "--layers",
+        help="Where: all, odd, even, 2, 0-3 or 0,2. May be repeated, for rows of their own. Default: all.",
+        default=(),
+    )
+    heads: tuple[str, ...] = option(
+        "--head", help="In place of layers: a head, such as a1.h2; all that are named together.", default=()
+    )
+    each: str = option(
+        "--each", help="together; layer or head: each by itself, in rows of its own.", default="together"
+    )
+    controls: int = option(
+        "--controls",
+        help="Random masks with as many keys for each query; their mean is a row.",
+        default=CONTROLS,
+        least=0,
+    )
+    ahead: bool = option("--ahead", help="A mask may let a causal model see ahead.", default=False)
+    text: Path | None = option(
+        "--text",
+        help="A text file on which the loss of the next token is measured. Default: the built-in text, where the "
+        "tokenizer covers it.",
         default=None,
     )
     window: int = option("--window", help="Tokens of each window of the text.", default=WINDOW, least=8)

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 COMPARISONS = {
     "agents": "agent_counts:AGENTS",
+    "dynamic-needle": "chosen_by_value:BY_VALUE_NEEDLE",
+    "dynamic-recall": "chosen_by_value:BY_VALUE_RECALL",
     "gates": "recurrent_gates:GATES",
     "memories": "memory_rules:MEMORIES",
+    "power": "far_looks:FAR",
 }
 
 
