@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workbench.core.errors import OptionError
 from workbench.masks.chosen_keys import top_keys
+from workbench.training.mixers.lab import Lab
 from workbench.training.mixers.plugs import Content, Scores, Visible, Width
 
 
@@ -39,3 +41,31 @@ class DynamicMask(nn.Module):
         importance = self.importance(content)
         chosen = top_keys(importance.detach(), allowed[0, 0], self.keys)
         return (scores + importance[:, :, None]).masked_fill(~chosen, -torch.inf).softmax(-1)
+
+
+@torch.no_grad()
+def change_with_room(model: Lab, ids: Int[np.ndarray, "row pos"]) -> float:
+    """Return the largest change of a pattern between a mask with room for all keys and no mask at all.
+
+    Args:
+        model: Of the lab, whose layers mix by a `DynamicMask`; it is left as it was.
+
+    Returns:
+        A weight, 0 or more; 0 where the mask is an identity.
+    """
+    rows, worst = torch.from_numpy(ids).long(), 0.0
+    for block in model.blocks:
+        mix = block.attn.mix
+        before, mix.keys = mix.keys, rows.shape[1]
+        contents: list[tuple[Scores, Visible, Content]] = []
+        handle = mix.register_forward_pre_hook(lambda module, given, kept=contents: kept.append(given))
+        try:
+            model(rows)
+            handle.remove()
+            for scores, allowed, content in contents:
+                whole = (scores + mix.importance(content)[:, :, None]).masked_fill(~allowed, -torch.inf)
+                worst = max(worst, float((mix(scores, allowed, content) - whole.softmax(-1)).abs().max()))
+        finally:
+            handle.remove()
+            mix.keys = before
+    return worst

@@ -67,7 +67,9 @@ class LabShape:
 
 def _told(plugs: Plugs) -> dict[str, Any]:
     given = {f.name: getattr(plugs, f.name) for f in fields(plugs)}
-    return {name: described(value) for name, value in given.items() if value not in (None, False)}
+    return {
+        name: described(value) for name, value in given.items() if value is not None and value is not False
+    }
 
 
 class LabBlock(nn.Module):
