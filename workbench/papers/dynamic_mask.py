@@ -25,7 +25,7 @@ from workbench.edits.kinds import ContentMask, Mask
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import Criterion, above, at_most, beats_draws, no_worse
-from workbench.papers.kit.trained import TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.kit.trained_arms import TrainedSizes, add_arms, arms_for, in_each
 from workbench.papers.registry import add_paper
 
 with lazily():

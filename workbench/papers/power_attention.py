@@ -25,7 +25,7 @@ from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, no_worse
-from workbench.papers.kit.trained import (
+from workbench.papers.kit.trained_arms import (
     REFERENCE_LEARNED,
     TRAININGS,
     TrainedSizes,
