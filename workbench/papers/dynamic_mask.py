@@ -22,6 +22,7 @@ import numpy as np
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits.kinds import ContentMask, Mask
+from workbench.masks import sequences
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import Criterion, above, at_most, beats_draws, no_worse
@@ -32,7 +33,7 @@ with lazily():
     from workbench.edits import pattern_worth
     from workbench.engine import of_task
     from workbench.heads import key_bias
-    from workbench.masks import derived, sequences
+    from workbench.masks import derived
     from workbench.model import hooks, probe
     from workbench.training.mixers import dynamic_mask
 

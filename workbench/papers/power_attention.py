@@ -22,6 +22,7 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
+from workbench.masks import sequences
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, no_worse
@@ -39,7 +40,7 @@ from workbench.view.pictures import Curves
 
 with lazily():
     from workbench.edits import mask_worth, pattern_worth
-    from workbench.masks import reachable, sequences
+    from workbench.masks import reachable
 
 # Criteria, fixed before anything was measured.
 NEARLY = 0.02
