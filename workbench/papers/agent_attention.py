@@ -31,8 +31,6 @@ from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, a
 from workbench.papers.registry import add_paper
 
 with lazily():
-    import torch
-
     from workbench.heads import agent_patterns
     from workbench.training.mixers import agents
     from workbench.training.mixers.arms import agent_counts
@@ -87,6 +85,8 @@ def _by_count(c: Conditions, rows) -> None:
 
 def _identity(c: Conditions, found, rows) -> None:
     """What agents hand on without a pattern beside what their pattern gives, and the rank of patterns."""
+    import torch
+
     ids = torch.from_numpy(rows.inputs).long()
     apart = []
     rank: dict[Any, list[np.ndarray]] = {FEW: [], SOFTMAX: []}
@@ -105,6 +105,8 @@ def _identity(c: Conditions, found, rows) -> None:
 
 def _time(c: Conditions, lengths: tuple[int, ...]) -> None:
     """Processor time and multiply-adds by length, and the power of the length with which they grow."""
+    import torch
+
     rows = []
     for n in lengths:
         q, k, v = torch.randn(3, 1, n, 1, 32, generator=torch.Generator().manual_seed(n))

@@ -31,8 +31,6 @@ from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, a
 from workbench.papers.registry import add_paper
 
 with lazily():
-    import torch
-
     from workbench.heads import state_spectrum, transitions
     from workbench.training.mixers import arm_states
 
@@ -67,6 +65,8 @@ class GateSizes(TrainedSizes):
 
 def measure(setting: Setting) -> Conditions:
     """Compare step by step with at once, features with softmax, gates with each other; read transitions."""
+    import torch
+
     o: GateSizes = setting.options
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
     found, rows = arms_for(setting, "gates", first_seed=FIRST_SEED)
@@ -80,6 +80,8 @@ def measure(setting: Setting) -> Conditions:
 
 def _step_by_step(c: Conditions, found: Any, ids: Any) -> None:
     """How far outputs of a recurrence are from those of the pattern, with the right transitions and with others."""
+    import torch
+
     unit = "share of the largest output"
     for arm in (LSTM, TIED, NORMALISERS[0]):
         parts = [arm_states.read_state(models[arm], ids) for models in found.models.values()]

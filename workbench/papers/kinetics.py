@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from workbench.edits.edit import ModelEdit
 
 with lazily():
-    import torch
-
     from workbench.edits import measure as edits
     from workbench.engine import decode_time, of_task
     from workbench.model import probe
@@ -178,6 +176,8 @@ def _sparse(c: Conditions, setting: Setting) -> None:
 
 def _times(c: Conditions, o: KineticsSizes, seed: int) -> None:
     """Seconds of one token in two layers of equal operations in attention, one of which shares keys among heads."""
+    import torch
+
     threads, rows = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:

@@ -28,8 +28,6 @@ from workbench.papers.registry import add_paper
 from workbench.view.pictures import Curves
 
 with lazily():
-    import torch
-
     from workbench.heads import crosstalk, grounds, memory_capacity
     from workbench.model import hooks, probe
 
@@ -97,6 +95,8 @@ def measure(setting: Setting) -> Conditions:
 
 def _fidelity(c: Conditions, o: PavlovSizes, seed: int) -> None:
     """The cosine at every number of pairs and dimensions, one value for each draw."""
+    import torch
+
     simulated, formula, rows = [], [], []
     for d in o.dimensions:
         for pairs in (d // 4, d, 2 * d, 4 * d):
