@@ -13,7 +13,14 @@ from workbench.core.stats.association import adjusted_rand, auroc, paired_interv
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import SHARE, mean_interval
 from workbench.core.stats.matched import matched_heads
-from workbench.core.stats.permutation import groupings, p_above, permutation_p, sign_flip_p, sign_test_p
+from workbench.core.stats.permutation import (
+    derangement,
+    groupings,
+    p_above,
+    permutation_p,
+    sign_flip_p,
+    sign_test_p,
+)
 from workbench.core.stats.student import clustered_interval
 
 HEADS = [f"a{layer}.h{index}" for layer in range(3) for index in range(6)]
@@ -151,3 +158,14 @@ def test_intervals_of_slopes_hold():
         low, high, _ = paired_interval(slope, x, 0.5 * x + rng.normal(size=40), draws=200, seed=seed)
         covered += low <= 0.5 <= high
     assert covered >= 0.88 * 150  # 0.95 is asked; a bootstrap of 40 pairs is a little narrow
+
+
+def test_in_a_derangement_no_item_keeps_its_place_and_all_such_orders_come():
+    rng = np.random.default_rng(0)
+    drawn = [tuple(derangement(4, rng).tolist()) for _ in range(400)]
+    assert all(sorted(order) == [0, 1, 2, 3] for order in drawn)
+    assert not any(place == item for order in drawn for place, item in enumerate(order))
+    counts = [drawn.count(order) for order in set(drawn)]
+    assert len(counts) == 9 and min(counts) > 20  # 44 of each are expected
+    with pytest.raises(OptionError, match="1 items cannot change places"):
+        derangement(1, rng)

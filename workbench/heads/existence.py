@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from workbench.core.stats.association import auroc
-from workbench.heads.asked_pictures import AskedPictures, Under, ask_existence, said, token_of
+from workbench.heads.asked_pictures import AskedPictures, Under, ask_existence, ask_pictures, said, token_of
 from workbench.tasks.scenes.layout import World
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+OBJECTS = (0, 1, 1, 1)  # two to four of them, as often
 
 
 def ask_at_noise(model: TransformerBridge, noise: float, *, n: int, seed: int) -> AskedPictures:
@@ -22,7 +24,14 @@ def ask_at_noise(model: TransformerBridge, noise: float, *, n: int, seed: int) -
     Args:
         noise: Of the pixels.
     """
-    return ask_existence(model, World(objects=(0, 1, 1, 1), noise=noise), n=n, seed=seed)
+    return ask_existence(model, World(objects=OBJECTS, noise=noise), n=n, seed=seed)
+
+
+def ask_kinds(
+    model: TransformerBridge, noise: float, *, kinds: Sequence[str], n: int, seed: int
+) -> AskedPictures:
+    """Ask other kinds of questions about such pictures, by turns."""
+    return ask_pictures(model, World(objects=OBJECTS, noise=noise), kinds=kinds, n=n, seed=seed)
 
 
 class YesAnswers(NamedTuple):

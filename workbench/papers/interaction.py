@@ -12,7 +12,7 @@ rows of a table.
 
 Controls:
 - contrastive decoding, which takes the picture away and not the question
-- interactions dealt to other questions
+- interactions dealt to other questions, so that no question keeps its own
 - shuffled labels of right and hallucinated answers
 """
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
+from workbench.core.stats.permutation import derangement
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, area, beats_draws, below, dealt, no_worse, tells
@@ -40,7 +41,6 @@ from workbench.papers.kit.frames import (
 )
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import World
 
 with lazily():
     from workbench.evaluate import interaction
@@ -85,12 +85,11 @@ def measure(setting: Setting) -> Conditions:
     for name, says in interaction.decodings(found, strength=o.strength).items():
         c[f"{ABSENT}, {name}"], c[f"{PRESENT}, {name}"] = existence.yes_answers(says == yes, there)
     rng = np.random.default_rng([seed, 1])
-    others = [rng.permutation(len(asked)) for _ in range(o.draws)]
+    others = [derangement(len(asked), rng) for _ in range(o.draws)]
     drawn = [interaction.guided_by_others(found, each, strength=o.strength) == yes for each in others]
     c.draws[f"{ABSENT}, {DEALT}"] = [says[~there] for says in drawn]
     setting.progress(1, 3, "other kinds of questions")
-    world = World(objects=(0, 1, 1, 1), noise=o.noise)
-    other = asked_pictures.ask_pictures(model, world, kinds=KINDS, n=o.others, seed=seed + 1)
+    other = existence.ask_kinds(model, o.noise, kinds=KINDS, n=o.others, seed=seed + 1)
     for name, says in interaction.decodings(_apart(setting, other), strength=o.strength).items():
         c.add(f"{ANY}, {name}", says == other.right, within=SHARE, unit="share of right answers")
     setting.progress(2, 3, "tables")
@@ -103,9 +102,9 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-def _apart(setting: Setting, asked: asked_pictures.AskedPictures) -> interaction.Interaction:
+def _apart(setting: Setting, of: asked_pictures.AskedPictures) -> interaction.Interaction:
     how = setting.options.how
-    return interaction.interaction(setting.model, asked.prompt, asked.image, asked.question, how=how)
+    return interaction.interaction(setting.model, of.prompt, of.image, of.question, how=how)
 
 
 def _on_answers(c: Conditions, found: interaction.Interaction, asked, yes: int) -> None:

@@ -9,6 +9,7 @@ from math import factorial, prod
 
 import numpy as np
 
+from workbench.core.errors import OptionError
 from workbench.core.stats.binomial import at_least
 from workbench.core.stats.dependent_pairs import Clusters, cluster_index, cluster_sums
 from workbench.core.stats.sign_flips import EXACT
@@ -110,6 +111,27 @@ def permutation_p(
         return float((found >= seen - _TIE).mean()) if np.isfinite(found).all() else float("nan")
     rng = np.random.default_rng(seed)
     return p_above(seen, np.array([statistic(rng.permutation(own)) for _ in range(draws)]))
+
+
+def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw an order in which no item keeps its place, each such order with the same chance.
+
+    Returns:
+        For each item the number of another one; every number stands once.
+
+    Raises:
+        OptionError: for fewer than two items.
+
+    Example:
+        >>> derangement(2, np.random.default_rng(0)).tolist()
+        [1, 0]
+    """
+    if n < 2:
+        raise OptionError(f"{n} items cannot change places", hint="two items at least")
+    while True:  # more than a third of all orders, 1 / e, are such
+        order = rng.permutation(n)
+        if (order != np.arange(n)).all():
+            return order
 
 
 def orders(labels: Sequence[object]) -> int:
