@@ -12,7 +12,7 @@ from workbench.papers import attention_at as study
 from workbench.papers.kinds import Setting
 from workbench.training.adversarial_attention import (
     AttentionClassifier,
-    Training,
+    AttentionTraining,
     along_differences,
     along_slope,
     fit_classifier,
@@ -54,9 +54,11 @@ def test_differences_of_two_texts_by_hand():
 def test_a_classifier_learns_and_what_writes_nothing_cannot_be_pushed():
     ids, labels = texts()
     with pytest.raises(OptionError, match="plain has eps 0"):
-        Training(kind="AT")
+        AttentionTraining(kind="AT")
     for kind, eps in (("plain", 0.0), ("AT", 1.0), ("iAT", 1.0)):
-        made = fit_classifier(ids, labels, Training(kind=kind, eps=eps, steps=60), words=20, classes=3)
+        made = fit_classifier(
+            ids, labels, AttentionTraining(kind=kind, eps=eps, steps=60), words=20, classes=3
+        )
         found = read_classifier(made, ids, labels)
         assert found.right.mean() > 0.9 and np.abs(found.agreement).max() <= 1 + 1e-6
     made.out.weight.zero_()

@@ -28,7 +28,7 @@ from workbench.papers.kit.criteria import above, at_least, below, no_worse
 from workbench.papers.registry import add_paper
 
 if TYPE_CHECKING:
-    from workbench.training.adversarial_attention import Reading
+    from workbench.training.adversarial_attention import TextAnswers
 
 with lazily():
     import torch
@@ -77,9 +77,9 @@ def measure(setting: Setting) -> Conditions:
     ids, labels = (torch.from_numpy(x) for x in (texts.ids, texts.labels))
     how = {"words": len(texts.words), "classes": len(texts.classes)}
     plan = [(PLAIN, 0.0), (RANDOM, o.eps), *((name, eps) for name in (AT, IAT) for eps in o.lengths)]
-    readings: dict[tuple[str, float], list[Reading]] = {}
+    readings: dict[tuple[str, float], list[TextAnswers]] = {}
     for name, eps in setting.each(plan, "training classifiers"):
-        training = pushed.Training(kind=KINDS[name], eps=eps, steps=o.steps)
+        training = pushed.AttentionTraining(kind=KINDS[name], eps=eps, steps=o.steps)
         for seed in SEEDS:
             made = pushed.fit_classifier(
                 ids[: texts.first], labels[: texts.first], training, seed=seed + 100 * setting.seed, **how
@@ -96,7 +96,7 @@ def measure(setting: Setting) -> Conditions:
     return c
 
 
-def _told(c: Conditions, o: AttentionSizes, readings: dict[tuple[str, float], list[Reading]]) -> None:
+def _told(c: Conditions, o: AttentionSizes, readings: dict[tuple[str, float], list[TextAnswers]]) -> None:
     """One value for every text, mean over seeds."""
 
     def mean(name: str, eps: float, what: str) -> np.ndarray:

@@ -93,7 +93,7 @@ def along_differences(scores: Scores, slope: Scores, eps: float) -> Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class AttentionTraining:
     """How a classifier is trained.
 
     Attributes:
@@ -117,7 +117,7 @@ class Training:
 def fit_classifier(
     ids: Int[Tensor, "text pos"],
     labels: Int[Tensor, " text"],
-    training: Training,
+    training: AttentionTraining,
     *,
     words: int,
     classes: int,
@@ -147,7 +147,7 @@ def fit_classifier(
     return model.eval().requires_grad_(False)
 
 
-def _push(training: Training, scores: Scores, slope: Scores, noise: torch.Generator) -> Scores:
+def _push(training: AttentionTraining, scores: Scores, slope: Scores, noise: torch.Generator) -> Scores:
     if training.kind == "iAT":
         return along_differences(scores, slope, training.eps)
     if training.kind == "random":
@@ -156,7 +156,7 @@ def _push(training: Training, scores: Scores, slope: Scores, noise: torch.Genera
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TextAnswers:
     """What a classifier does on texts, one value for each.
 
     Attributes:
@@ -177,7 +177,7 @@ def read_classifier(
     labels: Int[Tensor, " text"],
     *,
     eps: float = 1.0,
-) -> Reading:
+) -> TextAnswers:
     """Measure answers, the loss under attack, and how attention agrees with slopes along words."""
 
     def each(logits: Tensor) -> Tensor:
@@ -197,4 +197,4 @@ def read_classifier(
         agreement = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=1e-12)
     right = (logits.argmax(-1) == labels).double()
     found = (x.detach().double().numpy() for x in (right, loss, attacked, agreement))
-    return Reading(**dict(zip(("right", "loss", "attacked", "agreement"), found, strict=True)))
+    return TextAnswers(**dict(zip(("right", "loss", "attacked", "agreement"), found, strict=True)))
