@@ -26,6 +26,7 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, no_worse
 from workbench.papers.registry import add_paper
+from workbench.training import docstring_words
 
 if TYPE_CHECKING:
     from workbench.training.adversarial_attention import TextAnswers
@@ -35,7 +36,6 @@ with lazily():
 
     from workbench.heads import grounds, sensitivity
     from workbench.training import adversarial_attention as pushed
-    from workbench.training import docstring_words
 
 # Criteria, fixed before anything was measured.
 LEARNED, KEPT, SEEDS = 0.5, 0.02, (190, 191)
