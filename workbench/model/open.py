@@ -238,7 +238,7 @@ class _Opened:
         if notes:
             # TransformerLens would prepend an invented BOS as text, which destroys the first word.
             bridge.cfg.default_prepend_bos = False
-        own = note_of(cast(PretrainedConfig, bridge.original_model.config))
+        own = note_of(getattr(bridge.original_model, "config", None))  # a native model has none
         notes = (*notes, own) if own else notes
         show_in_notebooks()
         text_alone = self.sight is None and takes_more_than_text(self.config)

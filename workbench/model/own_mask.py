@@ -19,7 +19,7 @@ from workbench.tasks.scenes.questions import LENGTH
 FIELD = "image_sees_question"
 
 
-def note_of(config: PretrainedConfig) -> str:
+def note_of(config: PretrainedConfig | None) -> str:
     """Say under which mask a model of this configuration runs; empty where it is the usual one."""
     if not getattr(config, FIELD, False):
         return ""
