@@ -7,6 +7,7 @@ which edits change the output, and whether the residual stream is the sum that t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -199,8 +200,6 @@ _KEEPS: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 def keeps_logits(bridge: TransformerBridge) -> bool:
     """Whether the wrapped model takes ``logits_to_keep`` (Hugging Face decoders do, native and encoders do not)."""
     if bridge not in _KEEPS:
-        import inspect
-
         original: Any = getattr(bridge, "original_model", None)
         try:
             _KEEPS[bridge] = "logits_to_keep" in inspect.signature(original.forward).parameters
