@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -29,7 +29,7 @@ from workbench.tasks.scenes.words import COLOURS, N_CELLS
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-Variant = tuple[Literal["qq", "kk", "vv"], int] | None
+Variant = tuple[str, int] | None
 """Which vectors are correlated (``qq``, ``kk``, ``vv``) in so many last layers; nothing is the tower as it is."""
 Maps = Float[np.ndarray, "picture row column"]
 
@@ -136,5 +136,5 @@ def _varied(model: Any, variant: Variant, shift: int) -> Iterator[None]:
         return
     of, last = variant
     layers = list(range(model.cfg.n_layers)[-last:])
-    with correlation_attention(model, of, layers, shift=shift):
+    with correlation_attention(model, cast(Any, of), layers, shift=shift):
         yield
