@@ -39,8 +39,8 @@ def group_lasso(
         Coefficients; those of a group that predicts too little are exactly 0.
 
     Example:
-        >>> group_lasso(np.eye(2), np.array([[3.0], [-0.4]]), [slice(0, 1), slice(1, 2)], 1.0).ravel().tolist()
-        [2.5, 0.0]
+        >>> group_lasso(np.eye(2), np.array([[3.0], [-0.4]]), [slice(0, 1), slice(1, 2)], 1.0).round(3).ravel() + 0.0
+        array([2.5, 0. ])
     """
     gram, cross = x.T @ x, x.T @ y
     largest = float(np.linalg.norm(gram, 2)) if gram.size else 0.0
