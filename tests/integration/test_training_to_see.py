@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from tests.picture_words import patch_word, picture_as_words, save_as_words
+from workbench.heads.asked_pictures import ask_pictures
 from workbench.model.open import open_model
 from workbench.tasks.scenes import World, draw
 from workbench.tasks.scenes.paint import draw_many
 from workbench.tasks.scenes.questions import LENGTH
 from workbench.tasks.scenes.words import COLOURS, N_PATCHES, SHAPES
-from workbench.training import clip, get_recipe, marked, vlm, vlm_mutual
+from workbench.training import clip, get_recipe, marked, vlm, vlm_mutual, vlm_sinks
 from workbench.training.dense_labels import (
     CLASSES,
     NO_LABEL,
@@ -200,3 +201,32 @@ def test_a_picture_as_words_is_the_same_model(model, tmp_path):
     text = " ".join([*(patch_word(0, patch) for patch in range(N_PATCHES)), texts[0]])
     assert bridge.to_tokens(text)[0].tolist() == prompts[0].tolist()
     assert torch.allclose(bridge(prompts[:1])[0, -1, :n], seen[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(vlm_sinks.SETTINGS))
+def test_settings_in_which_sinks_were_looked_for_take_steps_and_open(name, tmp_path):
+    """Without the penalty; by AdamW; without a first token: then the prompt begins with the picture."""
+    trained = vlm_sinks.train_setting(name, tower_steps=2, steps=2, batch=2)
+    save(trained, tmp_path / name)
+    model = open_model(tmp_path / name, device="cpu")
+    asked = ask_pictures(model, World(objects=(0, 1)), kinds=["colour"], n=2, seed=7)
+    assert asked.image[0] == (0 if name == "no-start" else 1) and len(asked.image) == N_PATCHES
+
+
+def test_questions_without_a_first_token_are_computed_as_if_each_stood_alone(model):
+    pixels, layout = draw_many(0, range(2), vlm.WORLD)
+    packed = Packer(scene_tokenizer()).pack(layout, vlm.WORLD, np.random.default_rng(0), describe=True)
+    with torch.no_grad():
+        together, described = vlm_sinks.StartlessReader(model)(pixel_values(pixels), packed)
+        start = torch.tensor([Eyes(model).start[1:]] * 2)
+        for ids, found in (
+            (packed.ids[:, :LENGTH], together[:, 0]),
+            (packed.ids[:, LENGTH : 2 * LENGTH], together[:, 1]),
+        ):
+            alone = model(input_ids=torch.cat([start, ids], 1), pixel_values=pixel_values(pixels)).logits[
+                :, -1
+            ]
+            assert torch.allclose(alone, found, atol=1e-5)
+        words = packed.ids[:, LENGTH * len(PACKED) :]
+        alone = model(input_ids=torch.cat([start, words], 1), pixel_values=pixel_values(pixels)).logits
+        assert torch.allclose(alone[:, PICTURE - 1 + LENGTH - 1 :], described, atol=1e-5)

@@ -229,7 +229,10 @@ def prompt_of(
     pictures = [Picture.of(each) for each in pixels]
     if why := sight.why_not(pictures[0]):
         raise ModelError(why)
-    start = [] if model.tokenizer.bos_token_id is None else [model.tokenizer.bos_token_id]
+    bos = (
+        model.tokenizer.bos_token_id if model.cfg.default_prepend_bos else None
+    )  # else TransformerLens' invention
+    start = [] if bos is None else [bos]
     rows = [[*start, *picture_ids(model.tokenizer, sight.of(pictures[0])), *ids] for ids in words]
     first = _first(model)
     return with_pictures(sight, torch.tensor(rows, device=first.device), pictures, dtype=first.dtype)

@@ -57,15 +57,20 @@ def learn_to_see(
     seed: int,
     steps: int = STEPS,
     batch: int = BATCH,
+    penalty: float = PENALTY,
     checkpoint: Path | None = None,
 ) -> Fit:
-    """Train tower and projector, then scale what the projector writes to the size of words."""
+    """Train tower and projector, then scale what the projector writes to the size of words.
+
+    Args:
+        penalty: Weight of the variance of background patches; without it they may say what they like.
+    """
     taught = SeeingTower(model)
 
     def loss_of_step(step: int) -> Tensor:
         pixels, labels, _ = pictures_of_step(seed, step, batch, world_of_step(step))
         features = normalised(taught(pixels))
-        return taught.heads.loss(features, labels) + PENALTY * background_variance(features, labels)
+        return taught.heads.loss(features, labels) + penalty * background_variance(features, labels)
 
     def watch(step: int) -> str:
         pixels, labels, _ = pictures_of_step(seed + 1, step, 256, CROWDED)

@@ -6,6 +6,7 @@ find the patch that is asked for, with many questions to a picture in one row (`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,14 @@ class PackedReader(torch.nn.Module):
         return answers, said
 
 
+Optimisers = Callable[[torch.nn.Module], list[torch.optim.Optimizer]]
+
+
+def words_optimisers(asked: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """Return Muon for matrices inside the layers, AdamW for everything else."""
+    return mixed_optimisers(asked, lr=0.02, outer_lr=3e-3)
+
+
 def learn_to_answer(
     model: LlavaForConditionalGeneration,
     *,
@@ -151,6 +160,7 @@ def learn_to_answer(
     questions: int = len(PACKED),
     steps: int = STEPS,
     batch: int = BATCH,
+    optimisers: Optimisers = words_optimisers,
     checkpoint: Path | None = None,
 ) -> Fit:
     """Train the language model on so many questions a picture; the tower stays as it is."""
@@ -183,7 +193,7 @@ def learn_to_answer(
     return fit(
         asked,
         loss_of_step,
-        optimisers=mixed_optimisers(asked, lr=0.02, outer_lr=3e-3),
+        optimisers=optimisers(asked),
         steps=steps,
         warmup=50,
         decay=0.59,
