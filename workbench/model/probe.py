@@ -129,7 +129,9 @@ def _measure(bridge: TransformerBridge) -> Wiring:
     causal = _is_causal(bridge, prompt, out)
     parallel = bool(attention and mlps) and _beside(bridge, seen, set(attention) & set(mlps))
     errors = _identities(bridge, seen, attention, mlps, causal, parallel)
-    if getattr(bridge, "read_within", False):
+    if getattr(bridge, "read_within", False) and not hasattr(
+        bridge, "prefix"
+    ):  # of an inner one, the hand-over says it
         errors["early"] = float("inf")
     exact = {name: error <= TOLERANCE.get(out.dtype, 2e-4) for name, error in errors.items()}
     n_kv = seen[hook_name("k", attention[0])].shape[2] if attention and "k" in fired else cfg.n_heads
