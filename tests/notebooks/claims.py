@@ -77,4 +77,12 @@ CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
             "set(in_circuit) == {*finders, reader}",
         ),
     },
+    "10_what_an_attention_pattern_is_worth": {
+        "cell-03": ("all(row['difference'] == 0 for row in own.values())",),
+        "cell-07": (
+            "all(few[name, 8]['top-k'] > few[name, 8]['random'] + 5 for name in ('zoo:ioi', 'zoo:kv'))",
+            "few['zoo:stdlib', 8]['top-k'] < few['zoo:stdlib', 8]['random']",
+        ),
+        "cell-13": ("share['zoo:stdlib'] < 0.3 and share['zoo:ioi'] > 0.8 and share['zoo:kv'] > 0.8",),
+    },
 }
