@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.circuits.files.markdown import replace_part
 from workbench.commands.asked.replicate import is_study, study_of
 from workbench.commands.do import carry_out
-from workbench.commands.forms.replicate import Replicate
+from workbench.commands.forms.replicate import MEASURED_BARS, Replicate
 from workbench.core.atomic import write_atomic
 from workbench.core.claims import plain
 from workbench.core.errors import WorkbenchError
@@ -30,6 +30,7 @@ from workbench.papers.registry import PAPERS, find_paper, find_replication
 from workbench.papers.result import Result, Results
 
 if TYPE_CHECKING:
+    from workbench.circuits.published.bars import Bars
     from workbench.commands.reproduce import Reproduction
     from workbench.papers.studies.carried_out import ReproductionCost
 
@@ -73,10 +74,12 @@ def replicate_job(
     return carry_out(asked, job)
 
 
-def replicate(asked: Replicate, job: Job) -> Result | Results | Reproduction | Plan | ReproductionCost:
-    """Measure one paper's claims, or those of all; re-run a study."""
+def replicate(asked: Replicate, job: Job) -> Result | Results | Reproduction | Plan | ReproductionCost | Bars:
+    """Measure one paper's claims, or those of all; re-run a study; print published numbers beside ours."""
     if asked.replication == "all":
         return _all(asked, job, tuple(name for name, _ in PAPERS.items()))
+    if asked.replication in MEASURED_BARS:
+        return load("workbench.commands.bars:measure_bars")(asked, job)
     if is_study(asked.replication):
         return load("workbench.commands.reproduce:reproduce")(study_of(asked), job)
     return _planned(asked, job) if job.dry_run else _one(asked, job)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench.commands.asked.bars import check_bars
 from workbench.commands.asked.inputs import check_opening
-from workbench.commands.forms.replicate import Reproduce
+from workbench.commands.forms.replicate import MEASURED_BARS, Reproduce
 from workbench.core.errors import UsageError
 from workbench.papers.listing import NOTHING, paper_rows
 from workbench.papers.options import options_from
@@ -61,6 +62,12 @@ def check_replication(asked: Replicate, job: Job) -> None:
     if asked.results is not None:
         raise UsageError(
             "--results: only list takes results", hint="workbench replicate list --results FOLDER"
+        )
+    if name in MEASURED_BARS:
+        return check_bars(asked, job)
+    if asked.data is not None:
+        raise UsageError(
+            "--data: only published numbers have prompts of their own", hint="workbench replicate bars"
         )
     if asked.docs is not None and name != "all":
         raise UsageError(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 RETRAIN = "retrain=true"
+BARS = ("bars", "edge-counts")  # answered without a model
+MEASURED_BARS = ("eap-ig-curves", "mib")
 
 
 @command(
@@ -37,7 +39,8 @@ RETRAIN = "retrain=true"
 class Replicate(OnModel):
     """Measure a paper's claims again: its numbers beside yours, controls, a verdict per claim.
 
-    A paper whose circuit is published (ioi, greater-than) is re-run step by step.
+    A paper whose circuit is published (ioi, greater-than) is re-run step by step. eap-ig-curves, mib and edge-counts
+    print published numbers beside yours, with tolerance and verdict; bars lists them all.
 
     Example: workbench replicate retrieval-heads -m zoo:kv
     """
@@ -73,6 +76,12 @@ class Replicate(OnModel):
         recorded=False,
     )
 
+    data: Path | None = option(
+        "--data",
+        help="With eap-ig-curves and mib: the folder with the prompts of the source.",
+        default=None,
+        place=ABOUT,
+    )
     results: Path | None = option(
         "--results",
         help="With list: a folder of replicate all; minutes and verdicts of the list are taken from it and kept.",
@@ -86,6 +95,8 @@ class Replicate(OnModel):
             object.__setattr__(self, "options", (*self.options, RETRAIN))
 
     def answer(self) -> Any:
+        if self.replication in BARS:
+            return load("workbench.commands.asked.bars:known_bars")(self)
         if self.replication != "list":
             return None
         if self.results is not None:
@@ -95,6 +106,8 @@ class Replicate(OnModel):
         return load("workbench.commands.asked.replicate:rows_of_all")()
 
     def said(self, result: Any, job: Job) -> Iterator[str]:
+        if self.replication in BARS or self.replication in MEASURED_BARS:
+            return
         if self.replication == "list" or job.dry_run:
             yield from [f"wrote {self.docs}"] if self.docs is not None else []
             return
@@ -105,6 +118,8 @@ class Replicate(OnModel):
         yield f"wrote {result.folder}: {files}"
 
     def exit_code(self, result: Any) -> int:
+        if self.replication in MEASURED_BARS:
+            return 3 if getattr(result, "outside", 0) else 0
         return 1 if self.replication == "all" and result.failed else 0
 
 

@@ -1,0 +1,177 @@
+"""Published numbers measured again, each by the rules of its source: which sums, which selection, which ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.bench.quantities import areas, faithfulness_curves
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.published.bars import Bar, Bars, bars_of, edge_counts
+from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError, TaskError
+from workbench.core.progress import Progress, silent
+from workbench.core.stats.intervals import ratio
+from workbench.engine.of_task import paired_runs
+from workbench.engine.paired_runs import PairedRuns
+from workbench.evaluate.faithfulness import run_circuits
+from workbench.methods.by_name import score
+from workbench.tasks.importers import Request, import_pairs
+from workbench.tasks.pairs import Pairs
+from workbench.tasks.pairs_file import load_pairs
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+MOST_ROWS = 3000  # of a file of the published curves, for scoring and judging alike
+SIZES = (100, 200, 500, 1000)
+_PROBABILITIES = ("greater-than", "hypernymy-comma", "sva")  # the others are logit differences
+_SPLITS = ("train", "validation")
+_ENDINGS = (".jsonl", ".json", ".csv")
+
+Ours = dict[tuple[str, str, str], float]
+
+
+def measured_bars(
+    group: str,
+    model: TransformerBridge | None,
+    *,
+    name: str = "",
+    data: Path | None = None,
+    n: int = MOST_ROWS,
+    progress: Progress | None = None,
+) -> Bars:
+    """Measure a set of published numbers by the rules of its source.
+
+    Args:
+        name: What the model is called; bars are compared where it is theirs.
+        data: The folder with the prompts of the source.
+        n: Most pairs of a file.
+
+    Returns:
+        Published numbers beside ours; ours are measured on a stand-in too, without a verdict.
+
+    Raises:
+        OptionError: if the folder lacks the files of the set.
+    """
+    bars = bars_of(group)
+    if group == "edge-counts":
+        return Bars(group=group, model="", bars=bars, ours=edge_counts())
+    if model is None or data is None:
+        raise OptionError(
+            f"{group} needs a model and its prompts", hint=f"-m gpt2 --data DIR, with {bars[0].data}"
+        )
+    tell, notes, ours = progress or silent, list[str](), Ours()
+    if group == "eap-ig-curves":
+        tasks = tuple(dict.fromkeys(bar.task for bar in bars))
+        for done, task in enumerate(tasks):
+            file = _csv_of(data, task, name)
+            if file is None:
+                notes.append(f"{task}: no csv file in {data / task}")
+                continue
+            runs = paired_runs(
+                model,
+                _eap_ig_pairs(model, file, n),
+                metric="prob-difference" if task in _PROBABILITIES else "logit-difference",
+            )
+            sizes = _sizes(bars, task, name, runs)
+            ours |= {("", task, what): value for what, value in curves(runs, sizes).items()}
+            notes += [f"{task}: {len(gone)} pairs do not align"] if (gone := runs.pairs.dropped) else []
+            tell(done + 1, len(tasks), f"{task}: {runs.n_pairs} pairs")
+        if not ours:
+            raise OptionError(f"{data} has no prompts of {group}", hint=f"it should have {bars[0].data}")
+        return Bars(group=group, model=name, bars=bars, ours=ours, notes=notes)
+    found, judged = (paired_runs(model, _split(model, data, split, n)) for split in _SPLITS)
+    ours = {("", "ioi", what): value for what, value in node_areas(found, judged).items()}
+    return Bars(group=group, model=name, bars=bars, ours=ours, notes=notes)
+
+
+def curves(runs: PairedRuns, sizes: Sequence[int]) -> dict[str, float]:
+    """Measure the published curves of EAP and EAP-IG on some pairs, which circuits are found and judged on.
+
+    EAP takes the gradient at the clean input, EAP-IG the mean of five right ends. Circuits grow greedily from the
+    logits by size of score; all that is cut off is pruned, and what is left is counted.
+
+    Returns:
+        Mean metric of both prompts in its unit, edges left and share of the gap at each size; by the bars' names.
+    """
+    told = {"clean": float(runs.clean.mean()), "corrupted": float(runs.corrupted.mean())}
+    methods = {"eap": score(runs, "eap"), "eap-ig": score(runs, "eap-ig", steps=5, rule="right")}
+    for method, scores in methods.items():
+        chosen = {n: grown(scores, n) for n in sizes if n <= scores.n_candidates}
+        if not chosen:
+            continue
+        values = run_circuits(runs, list(chosen.values()))
+        for (n, circuit), value in zip(chosen.items(), values, strict=True):
+            told[f"{method} edges at {n}"] = float(circuit.n_edges)
+            told[f"{method} f at {n}"] = ratio(value, runs.clean, runs.corrupted)
+    return told
+
+
+def grown(scores: Scores, n: int) -> Circuit:
+    """Return the circuit that the published curves take: greedy by size of score, all that is cut off pruned."""
+    return scores.choose(n, by="absolute", select="greedy", prune=True)
+
+
+def node_areas(found: PairedRuns, judged: PairedRuns) -> dict[str, float]:
+    """Measure node attribution patching as the benchmark does: found on one split, judged on another.
+
+    Returns:
+        Areas by the bars' names: CPR of circuits by signed score, CMD by size, and CMD of the signed ones.
+    """
+    by = faithfulness_curves(score(found, "attribution-patching", level="node"), judged)
+    nan = float("nan")
+    each = {
+        "NAP CPR": areas(by["signed"])["CPR"],
+        "NAP CMD": areas(by["absolute"])["CMD"],
+        "NAP CMD of the signed run": areas(by["signed"])["CMD"],
+    }
+    return {what: nan if value is None else value for what, value in each.items()}
+
+
+def _sizes(bars: Sequence[Bar], task: str, name: str, runs: PairedRuns) -> list[int]:
+    """Sizes at which the source has numbers of this model, or the usual ones for a stand-in."""
+    own = Bars(group="", model=name, bars=tuple(bars), ours={})
+    said = [b.quantity.rsplit(" ", 1)[-1] for b in bars if b.task == task and own.is_of(b)]
+    return sorted({int(s) for s in said if s.isdigit()}) or list(SIZES)
+
+
+def _csv_of(data: Path, task: str, name: str) -> Path | None:
+    """The file of a task for this model's tokenizer; None if there is none."""
+    own = "pythia" if "pythia" in name.lower() else "gpt2"
+    file = Path(data) / task / f"{own}.csv"
+    return file if file.is_file() else None
+
+
+def _eap_ig_pairs(model: TransformerBridge, file: Path, n: int) -> Pairs:
+    """The first rows of a csv file; a row that cannot be used is an error.
+
+    Raises:
+        TaskError: for the first such row.
+    """
+    found = import_pairs("eap-ig", file, request=Request(tokenizer=model.tokenizer))
+    if found.problems:
+        raise TaskError(
+            f"{file}: {found.problems[0]}", hint="workbench task import says what is wrong with each row"
+        )
+    return found.pairs[:n]
+
+
+def _split(model: TransformerBridge, data: Path, split: str, n: int) -> Pairs:
+    """Pairs of one split, from a file of pairs or rows of the benchmark.
+
+    Raises:
+        OptionError: if there is no file of that split.
+    """
+    for ending in _ENDINGS:
+        file = Path(data) / f"{split}{ending}"
+        if not file.is_file():
+            continue
+        try:
+            return load_pairs(file)[:n]
+        except TaskError:  # no pairs of ours: rows of the benchmark
+            return import_pairs("mib", file, request=Request(tokenizer=model.tokenizer)).pairs[:n]
+    raise OptionError(
+        f"{data} has no file of the {split} split", hint=f"{split}.jsonl with rows of MIB, or pairs"
+    )
