@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.circuits.published.bars import SHAPES, Bar, Bars, bars_of, edge_counts, list_bars
+from workbench.circuits.published.bars import SHAPES, PublishedNumber, Bars, bars_of, edge_counts, list_bars
 from workbench.core.errors import OptionError
 
 
@@ -47,7 +47,7 @@ def test_the_curve_of_ioi_is_that_of_the_source():
 
 def bar(quantity, value, tolerance, **more):
     told = {"group": "x", "model": "gpt2", "task": "t", "source": "s", "data": "d", "rule": "r"}
-    return Bar(quantity=quantity, value=value, tolerance=tolerance, **told, **more)
+    return PublishedNumber(quantity=quantity, value=value, tolerance=tolerance, **told, **more)
 
 
 def test_verdicts_by_hand():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.bench.quantities import areas, faithfulness_curves
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.published.bars import Bar, Bars, bars_of, edge_counts
+from workbench.circuits.published.bars import PublishedNumber, Bars, bars_of, edge_counts
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, TaskError
 from workbench.core.progress import Progress, silent
@@ -130,7 +130,7 @@ def node_areas(found: PairedRuns, judged: PairedRuns) -> dict[str, float]:
     return {what: nan if value is None else value for what, value in each.items()}
 
 
-def _sizes(bars: Sequence[Bar], task: str, name: str, runs: PairedRuns) -> list[int]:
+def _sizes(bars: Sequence[PublishedNumber], task: str, name: str, runs: PairedRuns) -> list[int]:
     """Sizes at which the source has numbers of this model, or the usual ones for a stand-in."""
     own = Bars(group="", model=name, bars=tuple(bars), ours={})
     said = [b.quantity.rsplit(" ", 1)[-1] for b in bars if b.task == task and own.is_of(b)]

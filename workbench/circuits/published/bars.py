@@ -27,7 +27,7 @@ SHAPES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bar:
+class PublishedNumber:
     """One published number.
 
     Attributes:
@@ -51,7 +51,7 @@ class Bar:
 
 
 @cache
-def list_bars() -> tuple[Bar, ...]:
+def list_bars() -> tuple[PublishedNumber, ...]:
     """Return every bar of the file.
 
     Example:
@@ -59,10 +59,12 @@ def list_bars() -> tuple[Bar, ...]:
         ['eap-ig-curves', 'edge-counts', 'elsewhere', 'mib']
     """
     rows = parse(FILE.read_text("utf-8"), where=FILE.name)["bars"]
-    return tuple(Bar(group=row["set"], **{k: v for k, v in row.items() if k != "set"}) for row in rows)
+    return tuple(
+        PublishedNumber(group=row["set"], **{k: v for k, v in row.items() if k != "set"}) for row in rows
+    )
 
 
-def bars_of(group: str) -> tuple[Bar, ...]:
+def bars_of(group: str) -> tuple[PublishedNumber, ...]:
     """Return the bars of one set.
 
     Raises:
@@ -101,11 +103,11 @@ class Bars(Told):
 
     group: str
     model: str
-    bars: tuple[Bar, ...]
+    bars: tuple[PublishedNumber, ...]
     ours: Mapping[tuple[str, str, str], float]
     notes: Sequence[str] = ()
 
-    def verdict(self, bar: Bar) -> str:
+    def verdict(self, bar: PublishedNumber) -> str:
         """Say whether ours is within the tolerance; a stand-in is never compared.
 
         Returns:
@@ -121,11 +123,11 @@ class Bars(Told):
         # 1e-9: a difference of decimal fractions in binary
         return "within" if abs(own - bar.value) <= bar.tolerance + 1e-9 else "outside"
 
-    def is_of(self, bar: Bar) -> bool:
+    def is_of(self, bar: PublishedNumber) -> bool:
         """Say whether a bar is of the model that was measured."""
         return self.model.rstrip("/").rsplit("/", 1)[-1].lower() == bar.model
 
-    def _own(self, bar: Bar) -> float | None:
+    def _own(self, bar: PublishedNumber) -> float | None:
         value = self.ours.get((bar.model, bar.task, bar.quantity))
         value = self.ours.get(("", bar.task, bar.quantity)) if value is None else value
         return None if value is None or not math.isfinite(value) else value
