@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.circuits.published.bars import SHAPES, PublishedNumber, Bars, bars_of, edge_counts, list_bars
+from workbench.circuits.published.bars import SHAPES, Bars, PublishedNumber, bars_of, edge_counts, list_bars
 from workbench.core.errors import OptionError
 
 

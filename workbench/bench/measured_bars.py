@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.bench.quantities import areas, faithfulness_curves
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.published.bars import PublishedNumber, Bars, bars_of, edge_counts
+from workbench.circuits.published.bars import Bars, PublishedNumber, bars_of, edge_counts
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, TaskError
 from workbench.core.progress import Progress, silent
