@@ -2,7 +2,14 @@
 
 import pytest
 
-from workbench.circuits.published.bars import SHAPES, Bars, PublishedNumber, bars_of, edge_counts, list_bars
+from workbench.circuits.published.bars import (
+    SHAPES,
+    PublishedNumber,
+    PublishedNumbers,
+    bars_of,
+    edge_counts,
+    list_bars,
+)
 from workbench.core.errors import OptionError
 
 
@@ -53,10 +60,10 @@ def bar(quantity, value, tolerance, **more):
 def test_verdicts_by_hand():
     bars = (bar("a", 0.5, 0.1), bar("b", 0.5, 0.1), bar("c", 3, 0), bar("d", 1, 0, measured_by="do this"))
     ours = {("", "t", "a"): 0.6, ("", "t", "b"): 0.61}
-    found = Bars(group="x", model="some/where/gpt2", bars=bars, ours=ours)
+    found = PublishedNumbers(group="x", model="some/where/gpt2", bars=bars, ours=ours)
     assert [found.verdict(b) for b in bars] == ["within", "outside", "not measured", "not here: do this"]
     assert found.outside == 1 and [r["ours"] for r in found.rows()] == [0.6, 0.61, None, None]
-    other = Bars(group="x", model="zoo:ioi", bars=bars, ours=ours)
+    other = PublishedNumbers(group="x", model="zoo:ioi", bars=bars, ours=ours)
     assert {other.verdict(b) for b in bars[:3]} == {"another model"} and other.outside == 0
     assert len(other.rows()) == 2  # what a stand-in was measured for
     assert found.to_dict()["rows"][0]["source"] == "s"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.bench.quantities import areas, faithfulness_curves
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.published.bars import Bars, PublishedNumber, bars_of, edge_counts
+from workbench.circuits.published.bars import PublishedNumber, PublishedNumbers, bars_of, edge_counts
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, TaskError
 from workbench.core.progress import Progress, silent
@@ -41,7 +41,7 @@ def measured_bars(
     data: Path | None = None,
     n: int = MOST_ROWS,
     progress: Progress | None = None,
-) -> Bars:
+) -> PublishedNumbers:
     """Measure a set of published numbers by the rules of its source.
 
     Args:
@@ -57,7 +57,7 @@ def measured_bars(
     """
     bars = bars_of(group)
     if group == "edge-counts":
-        return Bars(group=group, model="", bars=bars, ours=edge_counts())
+        return PublishedNumbers(group=group, model="", bars=bars, ours=edge_counts())
     if model is None or data is None:
         raise OptionError(
             f"{group} needs a model and its prompts", hint=f"-m gpt2 --data DIR, with {bars[0].data}"
@@ -81,10 +81,10 @@ def measured_bars(
             tell(done + 1, len(tasks), f"{task}: {runs.n_pairs} pairs")
         if not ours:
             raise OptionError(f"{data} has no prompts of {group}", hint=f"it should have {bars[0].data}")
-        return Bars(group=group, model=name, bars=bars, ours=ours, notes=notes)
+        return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
     found, judged = (paired_runs(model, _split(model, data, split, n)) for split in _SPLITS)
     ours = {("", "ioi", what): value for what, value in node_areas(found, judged).items()}
-    return Bars(group=group, model=name, bars=bars, ours=ours, notes=notes)
+    return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
 
 
 def curves(runs: PairedRuns, sizes: Sequence[int]) -> dict[str, float]:
@@ -132,7 +132,7 @@ def node_areas(found: PairedRuns, judged: PairedRuns) -> dict[str, float]:
 
 def _sizes(bars: Sequence[PublishedNumber], task: str, name: str, runs: PairedRuns) -> list[int]:
     """Sizes at which the source has numbers of this model, or the usual ones for a stand-in."""
-    own = Bars(group="", model=name, bars=tuple(bars), ours={})
+    own = PublishedNumbers(group="", model=name, bars=tuple(bars), ours={})
     said = [b.quantity.rsplit(" ", 1)[-1] for b in bars if b.task == task and own.is_of(b)]
     return sorted({int(s) for s in said if s.isdigit()}) or list(SIZES)
 

@@ -30,7 +30,7 @@ from workbench.papers.registry import PAPERS, find_paper, find_replication
 from workbench.papers.result import Result, Results
 
 if TYPE_CHECKING:
-    from workbench.circuits.published.bars import Bars
+    from workbench.circuits.published.bars import PublishedNumbers
     from workbench.commands.reproduce import Reproduction
     from workbench.papers.studies.carried_out import ReproductionCost
 
@@ -74,7 +74,9 @@ def replicate_job(
     return carry_out(asked, job)
 
 
-def replicate(asked: Replicate, job: Job) -> Result | Results | Reproduction | Plan | ReproductionCost | Bars:
+def replicate(
+    asked: Replicate, job: Job
+) -> Result | Results | Reproduction | Plan | ReproductionCost | PublishedNumbers:
     """Measure one paper's claims, or those of all; re-run a study; print published numbers beside ours."""
     if asked.replication == "all":
         return _all(asked, job, tuple(name for name, _ in PAPERS.items()))

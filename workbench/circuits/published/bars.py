@@ -92,7 +92,7 @@ def edge_counts() -> dict[tuple[str, str, str], float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bars(Told):
+class PublishedNumbers(Told):
     """Published numbers beside ours.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.circuits.published.bars import Bars, bars_of, edge_counts, list_bars
+from workbench.circuits.published.bars import PublishedNumbers, bars_of, edge_counts, list_bars
 from workbench.commands.asked.inputs import check_opening
 from workbench.core.errors import OptionError, UsageError
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from workbench.core.job import Job
 
 
-def known_bars(asked: Replicate) -> Bars:
+def known_bars(asked: Replicate) -> PublishedNumbers:
     """Return every bar, or the counts of edges beside theirs."""
     counted = edge_counts()
     bars = list_bars() if asked.replication == "bars" else bars_of(asked.replication)
-    return Bars(group=asked.replication, model="", bars=bars, ours=counted)
+    return PublishedNumbers(group=asked.replication, model="", bars=bars, ours=counted)
 
 
 def check_bars(asked: Replicate, job: Job) -> None:
