@@ -10,6 +10,7 @@ import torch
 import workbench as wb
 from workbench.masks.sequences import causal
 from workbench.papers import dynamic_mask as by_value
+from workbench.papers import neighborhood as around
 from workbench.papers import power_attention as power
 from workbench.papers.kinds import Setting
 from workbench.training.mixers.arms import get_comparison
@@ -76,3 +77,14 @@ def test_dynamic_mask_is_judged_on_arms_trained_anew():
     said = dict(zip(by_value.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
     assert said["room"] == "holds" and said["recall, window"] == "cannot be tested here"  # after two steps
     assert len(found.tables["How much of each head is a bias of keys"]) == 12
+
+
+def test_neighborhoods_are_imposed_on_patches_beside_random_ones():
+    model = wb.open_model("zoo:marked", device="cpu")
+    options = around.NeighborhoodSizes(pictures=24, draws=1, lengths=(64, 256))
+    found = around.REPLICATION.run(Setting(model=model, name="zoo:marked", options=options, seed=3))
+    said = dict(zip(around.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
+    assert said["forms"] == said["one"] == said["full"] == said["width"] == "holds"
+    widths = found.tables["Right answers by width"]
+    assert [row["patches of a patch"] for row in widths] == [1, 4, 9, 16, 25, 36]
+    assert widths[0]["right"] < widths[-1]["right"]

@@ -1,0 +1,96 @@
+"""Two forms of attention beside each other: how far apart they are, and how their time grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.masks.gathers import (
+    gathered_attention,
+    grid_neighborhood_keys,
+    masked_attention,
+    neighborhood_keys,
+)
+from workbench.masks.grids import grid_neighborhood
+from workbench.masks.sequences import every_key, neighborhood
+
+HEADS, D_HEAD, TRIES = 2, 32, 5
+
+
+def random_vectors(n: int, *, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return random queries, keys and values ``(1, head, pos, d_head)``."""
+    drawn = torch.randn(3, 1, HEADS, n, D_HEAD, generator=torch.Generator().manual_seed(seed))
+    return drawn[0], drawn[1], drawn[2]
+
+
+def forms_apart(side: int, widths: Sequence[int], *, seed: int = 0) -> dict[str, float]:
+    """Return how far gathered neighborhoods are from what they must equal, in the unit of values.
+
+    Args:
+        side: Of a grid; the row has ``side**2`` tokens.
+        widths: Of neighborhoods in a row and on the grid, at most ``side``.
+
+    Returns:
+        The largest difference from the mask in a row and on the grid, from the values with one key, and from full
+        attention with all keys; 0 is equality.
+
+    Example:
+        >>> found = forms_apart(4, [1, 3])
+        >>> found["one key"], max(found.values()) < 1e-5
+        (0.0, True)
+    """
+    n = side * side
+    q, k, v = random_vectors(n, seed=seed)
+
+    def apart(keys: Tensor, other: Tensor) -> float:
+        return float((gathered_attention(q, k, v, keys) - other).abs().max())
+
+    masked = {
+        "in a row": max(
+            apart(neighborhood_keys(n, w), masked_attention(q, k, v, neighborhood(n, w))) for w in widths
+        ),
+        "on a grid": max(
+            apart(grid_neighborhood_keys(side, side, w), masked_attention(q, k, v, grid_neighborhood(n, w)))
+            for w in widths
+        ),
+    }
+    full = masked_attention(q, k, v, every_key(n))
+    return {
+        **masked,
+        "one key": apart(neighborhood_keys(n, 1), v),
+        "all keys": apart(neighborhood_keys(n, n), full),
+    }
+
+
+def seconds_by_length(lengths: Sequence[int], width: int) -> list[dict[str, float]]:
+    """Return the processor's seconds of full and of gathered attention at each length, the least of several tries."""
+    rows = []
+    for n in lengths:
+        q, k, v = random_vectors(n, seed=n)
+        keys = neighborhood_keys(n, width)
+        forms: Mapping[str, Callable[[], Tensor]] = {
+            "all keys": lambda q=q, k=k, v=v: (q @ k.mT / D_HEAD**0.5).softmax(-1) @ v,
+            "gathered": lambda q=q, k=k, v=v, keys=keys: gathered_attention(q, k, v, keys),
+        }
+        rows.append({"tokens": n, **{name: _fastest(run) for name, run in forms.items()}})
+    return rows
+
+
+def power_of_length(rows: Sequence[Mapping[str, float]], name: str) -> float:
+    """Return the power of the length with which seconds grow: 1 is linear, 2 quadratic."""
+    return float(
+        np.polyfit(np.log([row["tokens"] for row in rows]), np.log([row[name] for row in rows]), 1)[0]
+    )
+
+
+def _fastest(run: Callable[[], Tensor]) -> float:
+    taken = []
+    for _ in range(TRIES):
+        begun = time.process_time()
+        run()
+        taken.append(time.process_time() - begun)
+    return max(min(taken), 1e-7)
