@@ -85,4 +85,13 @@ CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "cell-13": ("share['zoo:stdlib'] < 0.3 and share['zoo:ioi'] > 0.8 and share['zoo:kv'] > 0.8",),
     },
+    "11_one_mask_from_picture_to_training": {
+        "cell-05": (
+            "reach['powers of two'][-1] == 57 and reach['window'] == [7, 13, 19, 25]",
+            "gaps['powers of two'] == [3, 7, 15, 31]",
+        ),
+        "cell-07": ("all(row['difference'] > 0 for row in cost.rows)",),
+        "cell-09": ("'query 0 sees key 1' in refusal",),
+        "cell-11": ("learned.loc['40-63', 'powers of two'] > learned.loc['40-63', 'window'] + 0.5",),
+    },
 }
