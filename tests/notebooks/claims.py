@@ -92,6 +92,6 @@ CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "cell-07": ("all(row['difference'] > 0 for row in cost.rows)",),
         "cell-09": ("'query 0 sees key 1' in refusal",),
-        "cell-11": ("learned.loc['40-63', 'powers of two'] > learned.loc['40-63', 'window'] + 0.5",),
+        "cell-11": ("learned.loc[50, 'powers of two'] > learned.loc[50, 'window'] + 0.5",),
     },
 }
