@@ -15,6 +15,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,10 +125,7 @@ def _impose(c: Conditions, setting: Setting) -> None:
     c.add(f"imposed, {DYNAMIC}", under(ContentMask(heads=heads, mask=f"dynamic:{KEYS}")), unit=unit)
     c.add(f"imposed, {WINDOW}", under(near), unit=unit)
     c.numbers["right"] = float((c[f"imposed, {PLAIN}"] > 0).mean())
-    found = [
-        under(lambda prompt, seed=seed: near(prompt, seed))
-        for seed in setting.each(range(o.draws), "random masks")
-    ]
+    found = [under(partial(near, drawn=i)) for i in setting.each(range(o.draws), "random masks")]
     c.draws[f"imposed, {RANDOM}"] = found
     c.measures[f"imposed, {RANDOM}"] = c.measures[f"imposed, {DYNAMIC}"]
 

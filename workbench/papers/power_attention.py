@@ -68,8 +68,9 @@ def measure(setting: Setting) -> Conditions:
     o: PowerSizes = setting.options
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
     _reach(c)
-    arms, rows = arms_for(setting, "power", first_seed=FIRST_SEED)
-    add_arms(c, arms, rows)
+    arms, asked = arms_for(setting, "power", first_seed=FIRST_SEED)
+    rows: Any = asked  # of `passkeys`, which say how far their answers stand
+    add_arms(c, arms, asked)
     for band, (low, high) in {"far": FAR, "near": NEAR}.items():
         _only(c, list(arms.comparison.arms), rows, band, (rows.distance >= low) & (rows.distance <= high))
     _by_distance(c, list(arms.comparison.arms), rows)
