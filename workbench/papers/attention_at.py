@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from workbench.training.adversarial_attention import TextAnswers
 
 with lazily():
-    import torch
-
     from workbench.heads import grounds, sensitivity
     from workbench.training import adversarial_attention as pushed
 
@@ -71,6 +69,8 @@ class AttentionSizes:
 
 def measure(setting: Setting) -> Conditions:
     """Train classifiers in four ways with two seeds, and read them on other texts; then push a model's heads."""
+    import torch
+
     o: AttentionSizes = setting.options
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
     texts = docstring_words.word_texts(each=o.each, seed=FIRST_SEED + setting.seed)

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from workbench.training.guidance import Task
 
 with lazily():
-    import torch
-
     from workbench.heads import grounds, kernel_alignment, observe
     from workbench.training import guidance
 
@@ -104,6 +102,8 @@ def _arms(task: Task, seed: int, o: GuidanceSizes) -> dict[str, np.ndarray]:
 
 def _heads(c: Conditions, setting: Setting) -> None:
     """CKA between the outputs of all heads of the model, on a text or on random tokens."""
+    import torch
+
     model, n = setting.model, setting.options.windows
     ground, _ = grounds.text_ground(model, None, n=n, seed=setting.seed)
     if ground is None:
