@@ -13,6 +13,7 @@ from workbench.core.errors import OptionError, ShapeError
 from workbench.heads.asked_pictures import ask_pictures
 from workbench.heads.contrastive_map import contrast_region, contrastive_map
 from workbench.heads.crops import covered
+from workbench.heads.focus import Chosen, Focus, by_complexity, focus_picture, left_alone, left_elsewhere
 from workbench.heads.span_attention import attention_entropy, span_attention
 from workbench.papers import carve
 from workbench.papers.kinds import Setting
@@ -94,6 +95,27 @@ def test_entropy_of_even_weights_is_ln_n_and_of_one_key_0(vlm, asked):
     mean = span_attention(vlm, asked.prompt, queries=(-1, -2))
     own = wb.patterns_of(vlm, asked.prompt).of(3)[:, :, -2:, 1:37].mean(2).numpy()
     assert np.allclose(mean[:, 3], own, atol=1e-5)
+
+
+def test_a_map_that_is_the_asked_object_points_at_it_and_its_region_is_the_object(vlm, asked):
+    maps = asked.own[:, None].astype(float)
+    size = asked.own.sum((1, 2))
+    best = Chosen(layer=0, keep=float(size.max()) / 36, parts=36, lift=2.0)
+    found = Focus(name="truth", maps=maps, chosen=best, asked=asked)
+    assert found.lies.pointing.tolist() == [1.0] * 4 and np.allclose(found.lies.mass, 1, atol=1e-9)
+    assert (found.regions >= asked.own).all()
+    assert found.row()["layer"] == 0 and found.row()["lift above others"] == 2.0
+    assert focus_picture([found], title="Where").to_dict()["title"] == "Where"
+    moved = left_elsewhere(vlm, asked, found.regions, draws=2, rng=np.random.default_rng(0))
+    assert [each.shape for each in moved] == [(4,), (4,)]
+    whole = left_elsewhere(vlm, asked, np.ones((4, 6, 6), dtype=bool), draws=1, rng=np.random.default_rng(0))
+    assert (whole[0] == left_alone(vlm, asked, np.ones((4, 6, 6), dtype=bool))).all()
+
+
+def test_every_step_of_a_ladder_has_as_many_questions(vlm):
+    found = by_complexity(vlm, carve.HEIGHT, kinds=carve.KINDS, n=2, seed=1)
+    assert found.level.tolist() == [0, 0, 0.04, 0.04, 0.08, 0.08, 0.12, 0.12, 0.16, 0.16]
+    assert [row["right"] for row in found.rows()] == found.right.reshape(5, 2).mean(1).tolist()
 
 
 def test_the_study_runs_and_its_claims_are_judged(vlm):

@@ -7,24 +7,29 @@ that are best on pictures for choosing; answers when a region alone is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from workbench.heads.asked_pictures import AskedPictures, answered, ask_pictures
 from workbench.heads.contrastive_map import contrast_region, contrastive_map
-from workbench.heads.localisation import lift_apart
+from workbench.heads.crops import elsewhere
+from workbench.heads.localisation import Localisation, lift_apart, locate
 from workbench.heads.span_attention import attention_entropy, span_attention
-from workbench.tasks.scenes.layout import World
+from workbench.tasks.scenes.layout import LADDERS
 from workbench.tasks.scenes.questions import DESCRIBE
+from workbench.view.pictures import HeadMaps
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 Maps = Float[np.ndarray, "question layer row column"]
 PLAIN, CONTRAST = "plain map", "contrast"
+FLOORS = (0.001, 0.01, 0.1, 1.0)  # shares of a row of the pattern
 
 
 def layer_entropy(model: TransformerBridge, asked: AskedPictures) -> Float[np.ndarray, "question layer"]:
@@ -36,28 +41,55 @@ def layer_entropy(model: TransformerBridge, asked: AskedPictures) -> Float[np.nd
 
 
 class Complexity(NamedTuple):
-    """Questions about pictures of one kind.
+    """Questions about pictures from simple ones to complex ones.
 
     Attributes:
+        along: What makes the pictures complex.
+        level: How much of it the picture of every question has.
         entropy: As ``layer_entropy`` has it.
         right: 1 for every question that is answered rightly.
     """
 
+    along: str
+    level: Float[np.ndarray, " question"]
     entropy: Float[np.ndarray, "question layer"]
     right: Float[np.ndarray, " question"]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the mean entropy in nats and the share of right answers at every level.
+
+        Example:
+            >>> found = Complexity("waves", np.array([0.0, 1.0, 1.0]), np.eye(3), np.array([1.0, 1.0, 0.0]))
+            >>> [row["right"].item() for row in found.rows()]
+            [1.0, 0.5]
+        """
+        at = {level: self.level == level for level in dict.fromkeys(self.level.tolist())}
+        return [
+            {self.along: level, "entropy": self.entropy[own].mean(), "right": self.right[own].mean()}
+            for level, own in at.items()
+        ]
+
 
 def by_complexity(
-    model: TransformerBridge, worlds: Sequence[World], *, kinds: Sequence[str], n: int, seed: int
-) -> list[Complexity]:
-    """Ask questions about pictures of every world, from simple ones to complex ones.
+    model: TransformerBridge, along: str, *, kinds: Sequence[str], n: int, seed: int
+) -> Complexity:
+    """Ask questions about pictures of every kind of a ladder (``LADDERS``), from simple ones to complex ones.
 
     Args:
+        along: The ladder.
         kinds: Of questions.
-        n: Questions for each world; seeds of worlds follow one another.
+        n: Questions for each step; seeds of steps follow one another.
     """
-    sets = [ask_pictures(model, world, kinds=kinds, n=n, seed=seed + i) for i, world in enumerate(worlds)]
-    return [Complexity(layer_entropy(model, each), answered(model, each)) for each in sets]
+    ladder = LADDERS[along]
+    sets = [
+        ask_pictures(model, world, kinds=kinds, n=n, seed=seed + i) for i, world in enumerate(ladder.values())
+    ]
+    return Complexity(
+        along,
+        np.repeat(list(ladder), n),
+        np.concatenate([layer_entropy(model, each) for each in sets]),
+        np.concatenate([answered(model, each) for each in sets]),
+    )
 
 
 def focus_maps(
@@ -80,6 +112,17 @@ def lift_by_layer(
     """Return for every layer how much the contrast's lift on the asked object exceeds that on the others."""
     maps = focus_maps(model, asked, floor=floor)[CONTRAST]
     return [lift_apart(each, asked.own, asked.others) for each in maps.swapaxes(0, 1)]
+
+
+def floor_rows(
+    model: TransformerBridge, asked: AskedPictures, floors: Sequence[float] = FLOORS
+) -> list[dict[str, Any]]:
+    """Return ``lift_by_layer`` for every floor under the general map, that by default (its median) first."""
+    return [
+        {"floor": "median of the map" if floor is None else f"{floor:g}"}
+        | {f"layer {i}": lift for i, lift in enumerate(lift_by_layer(model, asked, floor=floor))}
+        for floor in (None, *floors)
+    ]
 
 
 def best_layer(
@@ -149,3 +192,77 @@ def left_alone(
 ) -> Float[np.ndarray, " question"]:
     """Return 1 for every question that is answered rightly when a region alone is left of its picture."""
     return answered(model, asked, asked.covering(model, regions))
+
+
+def left_elsewhere(
+    model: TransformerBridge,
+    asked: AskedPictures,
+    regions: Bool[np.ndarray, "question row column"],
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> list[Float[np.ndarray, " question"]]:
+    """Return ``left_alone`` of the same regions at other places of their pictures: the control of a choice."""
+    moved = [elsewhere(regions, rng) for _ in range(draws)]
+    return [left_alone(model, asked, each) for each in moved]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Focus:
+    """Where a map lies in pictures, with what was chosen for it on others.
+
+    Attributes:
+        name: Of the map.
+        maps: Of every picture, in all layers.
+        chosen: The layer and the region.
+        asked: The questions.
+    """
+
+    name: str
+    maps: Maps
+    chosen: Chosen
+    asked: AskedPictures
+
+    @cached_property
+    def regions(self) -> Bool[np.ndarray, "question row column"]:
+        """The region of every picture in which the map is large."""
+        return self.chosen.regions(self.maps)
+
+    @property
+    def lies(self) -> Localisation:
+        """Where the map of the chosen layer lies, beside the asked object and the others."""
+        # 1e-12: a map that is 0 everywhere still has shares
+        return locate(self.maps[:, self.chosen.layer] + 1e-12, self.asked.own, self.asked.others)
+
+    def row(self) -> dict[str, Any]:
+        """Return what was chosen, and how many patches are left of a picture in the mean."""
+        best = self.chosen
+        row = {"map": self.name, "layer": best.layer, "share kept": best.keep, "parts": best.parts}
+        left = float(self.regions.sum((1, 2)).mean())
+        return row | {"patches left": left, "lift above others": best.lift}
+
+
+def find_focus(
+    model: TransformerBridge,
+    chosen_on: AskedPictures,
+    asked: AskedPictures,
+    *,
+    keeps: Sequence[float],
+    parts: Sequence[int],
+) -> list[Focus]:
+    """Return where the plain map and the contrast lie, each with the layer and the region best on other pictures.
+
+    Args:
+        chosen_on: Questions about other pictures, for choosing.
+        asked: Those that are reported.
+        keeps, parts: What is chosen from (``Chosen``).
+    """
+    first, found = focus_maps(model, chosen_on), focus_maps(model, asked)
+    best = {name: choose(model, chosen_on, maps, keeps=keeps, parts=parts) for name, maps in first.items()}
+    return [Focus(name=name, maps=maps, chosen=best[name], asked=asked) for name, maps in found.items()]
+
+
+def focus_picture(found: Sequence[Focus], *, title: str) -> HeadMaps:
+    """Return the maps of the first picture, each in its chosen layer."""
+    values = np.stack([each.maps[0, each.chosen.layer] for each in found])[None]
+    return HeadMaps.of(values, ["first picture"], [each.name for each in found], title=title)

@@ -28,18 +28,14 @@ from functools import partial
 import numpy as np
 
 from workbench.core.loading import lazily
-from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
-from workbench.heads import crops
-from workbench.heads.localisation import locate
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Criterion, Paper, untried
-from workbench.papers.kit.criteria import above, area, correlates, dealt, slopes, tells
+from workbench.papers.kit import Claim, Conditions, Paper, ranks_with, tells_beyond_deals, untried
+from workbench.papers.kit.criteria import above, slopes
 from workbench.papers.kit.frames import Control, add_layers, add_localisation, answers, enough
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import World
-from workbench.view.pictures import HeadMaps
+from workbench.tasks.scenes.layout import HEIGHT, OBJECTS, World
 
 with lazily():
     from workbench.heads import asked_pictures, focus
@@ -49,14 +45,8 @@ ENOUGH, RIGHT = 20, 0.6
 FIRST_SEED = 22_000_000  # pictures of this paper: no other seed of pictures is near
 KINDS = ("colour", "shape")
 KEEP, PARTS = (0.2, 0.4, 0.6), (2, 3)  # the paper's ranges
-FLOORS = (0.001, 0.01, 0.1, 1.0)  # of a table: shares of a row of the pattern
 NATS = "nats, mean over heads and layers"
-OBJECTS, BY_OBJECTS = "number of objects", "entropy by objects"
-HEIGHT, BY_WAVES = "height of waves", "entropy by waves"
-WORLDS = {
-    OBJECTS: {n + 1.0: World(objects=tuple(float(i == n) for i in range(4))) for n in range(4)},
-    HEIGHT: {height: World(texture=height) for height in (0.0, 0.04, 0.08, 0.12, 0.16)},
-}
+BY_OBJECTS, BY_WAVES = "entropy by objects", "entropy by waves"
 DEPTH, BY_LAYER = "layer", "entropy in a layer"
 ENTROPY, WRONG = "entropy of answers", "the answer is wrong"
 PLAIN, CONTRAST = "plain map", "contrast"
@@ -92,11 +82,8 @@ def measure(setting: Setting) -> Conditions:
     c.add(WRONG, 1 - c[SEEN], within=SHARE, unit="share of answers")
     c.add(ENTROPY, focus.layer_entropy(model, asked).mean(1), unit=NATS)
     c.numbers |= {"wrong": int(c[WRONG].sum()), "right": int(c[SEEN].sum())}
-    c.tables["Floor under the general map, on the pictures for choosing: lift above others"] = [
-        {"floor": "median of the map" if floor is None else f"{floor:g}"}
-        | {f"layer {i}": x for i, x in enumerate(focus.lift_by_layer(model, chosen_on, floor=floor))}
-        for floor in (None, *FLOORS)
-    ]
+    floors = "Floor under the general map, on the pictures for choosing: lift above others"
+    c.tables[floors] = focus.floor_rows(model, chosen_on)
     setting.progress(2, 3, "regions")
     _regions(c, setting, chosen_on, asked, np.random.default_rng([seed, 3]))
     c[TRUE] = focus.left_alone(model, asked, asked.own)
@@ -105,57 +92,35 @@ def measure(setting: Setting) -> Conditions:
 
 def _regions(c: Conditions, setting: Setting, chosen_on, asked, rng: np.random.Generator) -> None:
     """Where each map lies, and what is answered when its region alone is left; chosen on other pictures."""
-    model, rows, shown = setting.model, [], {}
-    first, found = focus.focus_maps(model, chosen_on), focus.focus_maps(model, asked)
-    for name, maps in found.items():
-        best = focus.choose(model, chosen_on, first[name], keeps=KEEP, parts=PARTS)
-        regions, shown[name] = best.regions(maps), maps[0, best.layer]
-        add_localisation(c, name, locate(maps[:, best.layer] + 1e-12, asked.own, asked.others))
-        c[f"region of the {name}"] = focus.left_alone(model, asked, regions)
-        c.numbers[name] = {"layer": best.layer, "keep": best.keep, "parts": best.parts}
-        rows.append({"map": name, "layer": best.layer, "share kept": best.keep, "parts": best.parts})
-        rows[-1] |= {"patches left": float(regions.sum((1, 2)).mean()), "lift above others": best.lift}
-    c.tables["What was chosen on other pictures"] = rows
-    moved = [crops.elsewhere(regions, rng) for _ in range(setting.options.draws)]
-    c.draws[MOVED] = [focus.left_alone(model, asked, each) for each in moved]
+    found = focus.find_focus(setting.model, chosen_on, asked, keeps=KEEP, parts=PARTS)
+    for each in found:
+        add_localisation(c, each.name, each.lies)
+        c[f"region of the {each.name}"] = focus.left_alone(setting.model, asked, each.regions)
+        c.numbers[each.name] = {what: getattr(each.chosen, what) for what in ("layer", "keep", "parts")}
+    c.tables["What was chosen on other pictures"] = [each.row() for each in found]
+    how = {"draws": setting.options.draws, "rng": rng}
+    c.draws[MOVED] = focus.left_elsewhere(setting.model, asked, found[-1].regions, **how)
     caption = f"Where the model looks when it is asked: {asked.questions[0].text}"
-    values = np.stack(list(shown.values()))[None]
-    c.pictures[caption] = HeadMaps.of(values, ["first picture"], list(shown), title=caption)
+    c.pictures[caption] = focus.focus_picture(found, title=caption)
 
 
 def _complexity(c: Conditions, setting: Setting, seed: int, name: str, along: str) -> np.ndarray:
     """Entropy and right answers in pictures of growing complexity; returns the entropy in every layer."""
-    n, worlds = setting.options.pictures, WORLDS[along]
-    found = focus.by_complexity(setting.model, list(worlds.values()), kinds=KINDS, n=n, seed=seed)
-    layers = np.concatenate([each.entropy for each in found])
-    c.add(name, layers.mean(1), unit=NATS)
-    c.add(along, np.repeat(list(worlds), n), unit=along)
-    c.tables[f"Entropy by {along}"] = [
-        {along: level, "entropy": each.entropy.mean(), "right": each.right.mean()}
-        for level, each in zip(worlds, found, strict=True)
-    ]
-    return layers
-
-
-def _ranks(name: str, along: str) -> Criterion:
-    words = f"rank correlation of {name} and {along}"
-    return correlates(name, along) & dealt(words, spearman, name, along, draws=1000)
-
-
-def _over_chance(values: np.ndarray, truth: np.ndarray) -> float:
-    return area(values, truth) - 0.5
+    found = focus.by_complexity(setting.model, along, kinds=KINDS, n=setting.options.pictures, seed=seed)
+    c.add(name, found.entropy.mean(1), unit=NATS)
+    c.add(along, found.level, unit=along)
+    c.tables[f"Entropy by {along}"] = found.rows()
+    return found.entropy
 
 
 ABLE = answers(SEEN, RIGHT)
 ERRS = enough("wrong", "right", least=ENOUGH, of="{wrong} answers are wrong and {right} right")
 BY_PLAIN, BY_CONTRAST = f"region of the {PLAIN}", f"region of the {CONTRAST}"
-LESS_HALF = f"AUROC, less 0.5, of {ENTROPY} and {WRONG}"
-PAIRED = "the same questions, paired"
 CLAIMS = {
     **{
         name: Claim(
             f"attention spreads as pictures get complex: {what}",
-            _ranks(value, along),
+            ranks_with(value, along),
             why=f"nothing but the {along} is another",
             where="analysis of entropy and complexity",
         )
@@ -172,7 +137,7 @@ CLAIMS = {
     ),
     "tells": Claim(
         "wrong answers come with more spread attention than right ones",
-        tells(ENTROPY, WRONG) & dealt(LESS_HALF, _over_chance, ENTROPY, WRONG, draws=1000),
+        tells_beyond_deals(ENTROPY, WRONG),
         paper="accuracy 76% to 65% as entropy goes from 5.1 to 6.8",
         why="all pictures are of one kind, so that complexity differs little",
         where="analysis of entropy and accuracy",
@@ -182,7 +147,7 @@ CLAIMS = {
         what: Claim(
             f"the contrast of two maps lies on the asked object more than the plain map: {what}",
             above(f"{what}, {CONTRAST}", f"{what}, {PLAIN}"),
-            why=f"{PAIRED}; each map has the layer that is best for it on other pictures",
+            why="the same questions, paired; each map has the layer that is best for it on other pictures",
             where="section on contrasting attention",
             needs=[ABLE],
         )
@@ -199,7 +164,7 @@ CLAIMS = {
             f"asking again with the region of the contrast alone raises accuracy: {against}",
             above(BY_CONTRAST, over),
             paper=paper,
-            why=f"{PAIRED}; pictures of three or four objects",
+            why="the same questions, paired; pictures of three or four objects",
             where=where,
             needs=[ABLE, ERRS],
         )

@@ -44,7 +44,9 @@ from workbench.papers.kit.frames import (
     above_in_pairs,
     answers,
     enough,
+    ranks_with,
     room,
+    tells_beyond_deals,
 )
 from workbench.papers.kit.paper import Paper
 
@@ -78,6 +80,7 @@ __all__ = [
     "sign_changes",
     "slopes",
     "tells",
+    "tells_beyond_deals",
     "enough",
     "equal",
     "fact",
@@ -91,6 +94,7 @@ __all__ = [
     "no_worse",
     "order",
     "permuted",
+    "ranks_with",
     "room",
     "share_above",
     "untried",

@@ -6,12 +6,13 @@ from functools import partial
 
 import numpy as np
 
+from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
 from workbench.heads.localisation import Localisation
 from workbench.papers.kit.beside import Range
 from workbench.papers.kit.claims import Claim, Need, needs
 from workbench.papers.kit.conditions import Conditions
-from workbench.papers.kit.criteria import above, at_least, at_most
+from workbench.papers.kit.criteria import above, area, at_least, at_most, correlates, dealt, tells
 from workbench.papers.kit.outcome import Criterion
 
 RECONSTRUCTED = "abstract, reconstructed"
@@ -85,6 +86,32 @@ def above_in_pairs(name: str, over: str, pairs: int) -> Criterion:
     for pair in range(pairs):
         rule = rule & above(f"{name}, pair {pair}", f"{over}, pair {pair}")
     return rule
+
+
+def ranks_with(name: str, along: str) -> Criterion:
+    """A value goes with another one of the same items: their rank correlation, by its interval and by dealing.
+
+    Example:
+        >>> ranks_with("entropy", "objects").words.count("rank correlation of entropy and objects")
+        2
+    """
+    words = f"rank correlation of {name} and {along}"
+    return correlates(name, along) & dealt(words, spearman, name, along, draws=1000)
+
+
+def tells_beyond_deals(name: str, truth: str) -> Criterion:
+    """A value tells the items for which ``truth`` is 1 from the others: the AUROC, by its interval and by dealing.
+
+    Example:
+        >>> tells_beyond_deals("entropy", "wrong").words.startswith("AUROC of entropy for wrong above 0.5")
+        True
+    """
+
+    def over_chance(values: np.ndarray, labels: np.ndarray) -> float:
+        return area(values, labels) - 0.5
+
+    words = f"AUROC, less 0.5, of {name} and {truth}"
+    return tells(name, truth) & dealt(words, over_chance, name, truth, draws=1000)
 
 
 def add_layers(

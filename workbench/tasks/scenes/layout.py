@@ -60,6 +60,14 @@ class World:
                 raise OptionError(f"{name} is {getattr(self, name)}; pixels run from 0 to 1")
 
 
+OBJECTS, HEIGHT = "number of objects", "height of waves"
+LADDERS = {
+    OBJECTS: {n + 1.0: World(objects=tuple(float(i == n) for i in range(4))) for n in range(4)},
+    HEIGHT: {height: World(texture=height) for height in (0.0, 0.04, 0.08, 0.12, 0.16)},
+}
+"""Pictures from simple ones to complex ones, by what makes them so and by how much of it they have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SceneLayout:
     """Many pictures as arrays; slots are the objects in the order they were drawn, the first is the one asked about.
