@@ -15,7 +15,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ with lazily():
 LEARNED, KEPT, SEEDS = 0.5, 0.02, (190, 191)
 FIRST_SEED = 19_000_000
 PLAIN, AT, IAT, RANDOM = "trained as it is", "AT", "iAT", "random steps"
-KINDS = {PLAIN: "plain", AT: "AT", IAT: "iAT", RANDOM: "random"}
+KINDS: dict[str, Any] = {PLAIN: "plain", AT: "AT", IAT: "iAT", RANDOM: "random"}
 OWN, DRAWN = "heads pushed along the slope", "heads pushed at random"
 
 

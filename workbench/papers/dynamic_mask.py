@@ -135,10 +135,17 @@ def _in(task: str, criterion: Any, name: str, over: str, **how: Any) -> Criterio
 
 
 WHY = "why nothing can be compared with the reference"
-FIT = {
-    task: needs(lambda c, t=task: not c.numbers[f"{t}, {WHY}"], lambda c, t=task: c.numbers[f"{t}, {WHY}"])
-    for task in TASKS
-}
+
+
+def _why(task: str, c: Conditions) -> str:
+    return str(c.numbers[f"{task}, {WHY}"])
+
+
+def _learned(task: str, c: Conditions) -> bool:
+    return not _why(task, c)
+
+
+FIT = {task: needs(partial(_learned, task), partial(_why, task)) for task in TASKS}
 ABLE = needs(
     lambda c: c.numbers["right"] >= 0.9, "the model answers {right:.0%} of the pairs; 90% is asked for"
 )

@@ -14,7 +14,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,8 @@ with lazily():
     from workbench.training import guidance
 
 # Criteria, fixed before anything was measured.
-SEEDS, LENGTHS = (2000, 2001), {"copy": 8, "parity": 12}
+SEEDS = (2000, 2001)
+LENGTHS: dict[Task, int] = {"copy": 8, "parity": 12}
 LEARNED, FIRST_SEED = 0.9, 20_000_000
 GUIDE, ALONE, GUIDED, SHUFFLED, UNTRAINED = (
     "the guide",
@@ -83,11 +84,11 @@ def _arms(task: Task, seed: int, o: GuidanceSizes) -> dict[str, np.ndarray]:
     kinds = (guidance.AttentionNet, guidance.RecurrentNet)
     other, own = kinds if task == "copy" else kinds[::-1]
     rows = guidance.sequence_rows(task, o.rows, LENGTHS[task], seed=FIRST_SEED + seed)
-    how = {"steps": o.steps, "length": LENGTHS[task], "seed": seed}
+    how: dict[str, Any] = {"steps": o.steps, "length": LENGTHS[task], "seed": seed}
     guide, untrained = other(seed=seed + 7), other(seed=seed + 8)
     guidance.fit_guided(guide, task, **how)
     found = {GUIDE: guidance.right_share(guide, rows)}
-    arms = {
+    arms: dict[str, dict[str, Any]] = {
         ALONE: {},
         GUIDED: {"guide": guide},
         SHUFFLED: {"guide": guide, "shuffled": True},

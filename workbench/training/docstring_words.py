@@ -13,6 +13,9 @@ import numpy as np
 
 from workbench.core.errors import TaskError
 
+Labelled = list[tuple[int, list[str]]]
+"""Texts of one module, each with the number of its module."""
+
 MODULES = ("asyncio", "email", "http", "logging", "unittest", "_pydecimal")
 UNKNOWN = 0  # the id of every word that is rare
 
@@ -70,7 +73,8 @@ def word_texts(
     Raises:
         TaskError: if a module has fewer than two texts in a half.
     """
-    rng, halves = np.random.default_rng(seed), ([], [])
+    rng = np.random.default_rng(seed)
+    halves: tuple[list[Labelled], list[Labelled]] = ([], [])
     for label, module in enumerate(modules):
         told = [[w for w in words if w not in modules] for words in docstring_words(module)]
         order = rng.permutation(len(told))

@@ -7,7 +7,7 @@ target is paired with one of the guide in proportion to depth; samples are all p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class AttentionNet(nn.Module):
     def layers(self, ids: Int[Tensor, "row pos"]) -> Layers:
         """Return the residual stream behind each layer."""
         found: Layers = []
-        hooks = [(f"blocks.{i}.hook_resid_post", lambda x, hook: found.append(x)) for i in range(2)]
+        hooks: Any = [(f"blocks.{i}.hook_resid_post", lambda x, hook: found.append(x)) for i in range(2)]
         self.lab.run_with_hooks(ids, fwd_hooks=hooks)
         return found
 

@@ -73,7 +73,7 @@ class ReplaceAttention(OnModel):
     )
     text: Path | None = option(
         "--text",
-        help="A text file on which accuracy and loss of the next token are measured. Default: the built-in text, "
+        help="A text file on which predictions of the next token are measured. Default: the built-in text, "
         "where the tokenizer covers it.",
         default=None,
     )
@@ -132,8 +132,8 @@ class MaskAttention(OnModel):
     ahead: bool = option("--ahead", help="A mask may let a causal model see ahead.", default=False)
     text: Path | None = option(
         "--text",
-        help="A text file on which the loss of the next token is measured. Default: the built-in text, where the "
-        "tokenizer covers it.",
+        help="A text file on which predictions of the next token are measured. Default: the built-in text, "
+        "where the tokenizer covers it.",
         default=None,
     )
     window: int = option("--window", help="Tokens of each window of the text.", default=WINDOW, least=8)

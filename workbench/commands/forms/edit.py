@@ -131,7 +131,7 @@ class MeasureEdit(OnModel):
         "--beside", help="An unrelated task, to see what else the edit changes; may be repeated.", default=()
     )
     text: Path | None = option(
-        "--text", help="A text file on which accuracy and loss of the next token are measured.", default=None
+        "--text", help="A text file on which predictions of the next token are measured.", default=None
     )
     window: int = option("--window", help="Tokens of each window of the text.", default=64, least=4)
     limit: int | None = limited()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 
 from workbench.core.errors import OptionError
 from workbench.masks.chosen_keys import top_keys
-from workbench.training.mixers.lab import Lab
+from workbench.training.mixers.lab import Lab, LabBlock
 from workbench.training.mixers.plugs import Content, Scores, Visible, Width
 
 
@@ -55,7 +57,7 @@ def change_with_room(model: Lab, ids: Int[np.ndarray, "row pos"]) -> float:
     """
     rows, worst = torch.from_numpy(ids).long(), 0.0
     for block in model.blocks:
-        mix = block.attn.mix
+        mix = cast(DynamicMask, cast(LabBlock, block).attn.mix)
         before, mix.keys = mix.keys, rows.shape[1]
         contents: list[tuple[Scores, Visible, Content]] = []
         handle = mix.register_forward_pre_hook(lambda module, given, kept=contents: kept.append(given))
