@@ -36,12 +36,21 @@ class MeasuredRow(Part, frozen=True):
     pattern: Annotated[
         str | msgspec.UnsetType, Meta(description="what is in place of the heads' own; of attention replace")
     ] = msgspec.UNSET
-    layers: Annotated[
-        str | msgspec.UnsetType, Meta(description="where: layers or heads; of attention replace")
-    ] = msgspec.UNSET
-    heads: Annotated[Count | msgspec.UnsetType, Meta(description="how many heads; of attention replace")] = (
+    mask: Annotated[str | msgspec.UnsetType, Meta(description="what heads may see; of attention mask")] = (
         msgspec.UNSET
     )
+    keys: Annotated[
+        float | msgspec.UnsetType | None,
+        Meta(
+            description="keys that a query sees, mean; null where they depend on content; of attention mask"
+        ),
+    ] = msgspec.UNSET
+    layers: Annotated[
+        str | msgspec.UnsetType, Meta(description="where: layers or heads; of attention replace and mask")
+    ] = msgspec.UNSET
+    heads: Annotated[
+        Count | msgspec.UnsetType, Meta(description="how many heads; of attention replace and mask")
+    ] = msgspec.UNSET
 
 
 class MeasuredContent(Part, frozen=True):
