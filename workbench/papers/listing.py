@@ -13,6 +13,8 @@ from workbench.papers.default_runs import WALL, keep_measured, measured, minute_
 from workbench.papers.kit.paper import Paper
 from workbench.papers.registry import PAPERS, modules_of
 from workbench.papers.sixty import sixty
+from workbench.papers.uses import shared_uses, uses_of_papers
+from workbench.papers.wishes import WISHES
 
 TODAY, OLDER = "as today", "older code"
 NOTHING = {"minutes": None, "clock": None, "verdicts": None, "code": None}
@@ -23,6 +25,25 @@ What each built one measures and against what: [replications](replications.md). 
 `workbench replicate list --docs docs/papers.md`.
 
 """
+
+MAP = """## A map of methods
+
+Every paper's method is a function of the library, which works on any model that has what it needs. Names below are
+modules and functions under `workbench`.
+
+### I want to ...
+
+{wishes}
+
+### What each paper measures with
+
+This table is read from the files of the papers.
+
+{papers}
+
+### What papers share
+
+{shared}"""
 
 
 def paper_rows() -> list[dict[str, Any]]:
@@ -89,7 +110,21 @@ def papers_page() -> str:
         for row in told
     ]
     built = sum(row["built"] for row in told)
-    return f"{PAGE}{built} of {len(rows)} are built.{_when()}\n\n{table(rows)}\n"
+    return f"{PAGE}{built} of {len(rows)} are built.{_when()}\n\n{table(rows)}\n\n{_map()}\n"
+
+
+def _map() -> str:
+    """From wishes to functions, from papers to functions, and the functions that several papers share."""
+    uses = uses_of_papers()
+    wishes = [
+        {"I want to": wish.want, "functions": ", ".join(wish.functions), "to type": wish.command}
+        for wish in WISHES
+    ]
+    papers = [{"paper": name, "measures with": ", ".join(found)} for name, found in uses.items()]
+    shared = [
+        {"function": function, "papers": ", ".join(names)} for function, names in shared_uses(uses).items()
+    ]
+    return MAP.format(wishes=table(wishes), papers=table(papers), shared=table(shared))
 
 
 def _when() -> str:

@@ -1,0 +1,125 @@
+"""What somebody may want to do, and what of the library does it: the way from a wish to a function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A wish in words, the functions that grant it, and what to type where a command does.
+
+    ``functions`` are ``room.module.name`` below ``workbench``, the one to begin with first.
+    """
+
+    want: str
+    functions: tuple[str, ...]
+    command: str = ""
+
+
+WISHES = (
+    Wish(
+        want="see what every head does",
+        functions=("heads.portrait.portrait",),
+        command="workbench heads -m MODEL",
+    ),
+    Wish(
+        want="find attention sinks of words, and calibrate them",
+        functions=("edits.sinks.sink_shares", "edits.sinks.improving", "edits.kinds.Calibration"),
+        command="workbench replicate attention-calibration -m MODEL",
+    ),
+    Wish(
+        want="find sinks among patches, and give their attention to others",
+        functions=(
+            "heads.visual_sinks.sink_dimensions",
+            "heads.visual_sinks.see_sinks",
+            "edits.redistribute.Redistribute",
+        ),
+        command="workbench replicate visual-sinks -m MODEL",
+    ),
+    Wish(
+        want="find heads that look up facts in the context",
+        functions=("heads.retrieval.retrieval_scores",),
+        command="workbench replicate retrieval-heads -m MODEL",
+    ),
+    Wish(
+        want="see which heads depend on the picture",
+        functions=("heads.divergence.divergence", "heads.existence.ask_at_noise"),
+        command="workbench replicate vhd -m MODEL",
+    ),
+    Wish(
+        want="steer heads: make them louder, shift them, train an offset",
+        functions=(
+            "edits.louder.Louder",
+            "edits.iti.best_shift",
+            "edits.lofit.localise",
+            "edits.lofit.train_offsets",
+        ),
+        command="workbench edit make",
+    ),
+    Wish(
+        want="say what an attention pattern is worth: put another in its place",
+        functions=("edits.substitute.Substitute",),
+        command="workbench attention replace -m MODEL --with mean",
+    ),
+    Wish(
+        want="restrict what attention may see",
+        functions=("edits.kinds.Mask", "masks.registry.mask"),
+        command="workbench attention mask -m MODEL -t TASK --mask window:16",
+    ),
+    Wish(
+        want="make the answer independent of the order of documents",
+        functions=("edits.pine.moved_alone", "edits.documents.in_every_order"),
+        command="workbench replicate pine -m MODEL",
+    ),
+    Wish(
+        want="localise: where a picture is looked at, beside where the object is",
+        functions=(
+            "heads.localisation.locate",
+            "heads.asked_maps.relative_attention",
+            "heads.asked_maps.gradient_attention",
+            "heads.weighted_rollout.weighted_rollout",
+        ),
+        command="workbench replicate where-to-look -m MODEL",
+    ),
+    Wish(
+        want="contrast two maps: what this question adds to a general one",
+        functions=("heads.contrastive_map.contrastive_map", "heads.contrastive_map.contrast_region"),
+        command="workbench replicate carve -m MODEL",
+    ),
+    Wish(
+        want="match patches with words",
+        functions=("heads.image_text.similarity_maps", "heads.correlation_attention.correlation_attention"),
+        command="workbench replicate correlation-attention -m MODEL",
+    ),
+    Wish(
+        want="probe what patches know",
+        functions=("heads.attentive_probe.fit_probe", "heads.attentive_probe.EfficientProbe"),
+        command="workbench replicate efficient-probing -m MODEL",
+    ),
+    Wish(
+        want="train a head that points",
+        functions=("heads.pointing_head.fit_pointing", "heads.gaussian_target.gaussian_localisation"),
+        command="workbench replicate suppress-and-peak -m MODEL",
+    ),
+    Wish(
+        want="prune heads of a tower, and group their patterns",
+        functions=("heads.prune_metrics.prune_metrics", "heads.pattern_space.pattern_space"),
+        command="workbench replicate vit-heads -m MODEL",
+    ),
+    Wish(
+        want="measure how two parts act together",
+        functions=("evaluate.interaction.interaction",),
+        command="workbench replicate interaction -m MODEL",
+    ),
+    Wish(
+        want="trace relevance back to tokens or patches",
+        functions=("evaluate.salient.token_relevance", "evaluate.salient.salient_relevance"),
+        command="workbench replicate relevance -m MODEL",
+    ),
+    Wish(
+        want="train layers with another attention side by side",
+        functions=("training.mixers.comparison.train",),
+        command="python -m workbench.training.mixers NAME",
+    ),
+)
