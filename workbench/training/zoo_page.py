@@ -24,12 +24,13 @@ Written by hand or compiled from a program of a few lines (`workbench/training/c
 true circuit is `circuit.json` beside the weights; `workbench.model.known_circuits` labels every edge and node by it.
 *Content* edges differ between clean and corrupted prompt under the corruption it names, and the answer depends on
 them; *supporting* edges (after the +) carry what is the same in every prompt of a length, so that no exchange
-between prompts shows them, and count neither way. Idle parts are busy and write where nothing reads.
+between prompts shows them. They are counted neither as found nor as missed. Idle parts compute something, and write it
+where nothing reads.
 `tests/integration/test_known_circuits.py` checks it on the shipped weights: the circuit alone gives the answer, cutting
 any content edge changes it, single-edge exchanges show these edges and no others. Two are made to be different: in
 `truth-redundant` parts back each other up, in `truth-cancelling` they cancel.
 
-Behind a norm every part changes, a little, the length that is divided by. The models with norms carry constant
+A norm divides by a length, and every part changes that length a little. The models with norms carry constant
 dimensions that hold it still to within a per cent; edges outside the circuit have effects below 0.1 % of the whole.
 
 Without a norm nothing outside the circuit has any effect, so a ranking is lenient: a score that is not zero beats
