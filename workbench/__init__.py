@@ -107,6 +107,8 @@ _HOME = {
     "PictureLook": "heads.picture_look",
     "patterns_of": "heads.observe",
     "replace_attention": "edits.pattern_worth",
+    "texts_of_task": "edits.pattern_worth",
+    "texts_of_corpus": "edits.pattern_worth",
     "mask_attention": "edits.mask_worth",
     "compare_with_exact": "evaluate.exact_sample",
     "ExactSample": "evaluate.exact_sample",

@@ -119,8 +119,17 @@ def texts_of_task(
 ) -> Texts:
     """Return the clean prompts of a task, and as other texts those of its training split; of a file the corrupted ones.
 
+    Returns:
+        Texts for `replace_attention`.
+
     Raises:
         TaskError: if there is no such task, or nothing of it aligns.
+
+    Example:
+        >>> import workbench as wb
+        >>> texts = wb.texts_of_task(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> texts.about
+        '4 clean prompts of ioi; other texts: its train split'
     """
     runs = paired_runs(model, task, n=n, seed=seed, split=split, **how)
     if isinstance(task, str) and not is_file(task):
@@ -137,6 +146,14 @@ def texts_of_corpus(
     model: TransformerBridge, corpus: Corpus = None, *, n: int = WINDOWS, window: int = WINDOW, seed: int = 0
 ) -> Texts:
     """Return windows of a text, every second one as another text.
+
+    Returns:
+        Texts for `replace_attention`; the built-in text where none is named.
+
+    Example:
+        >>> import workbench as wb
+        >>> len(wb.texts_of_corpus(wb.open_model("zoo:stdlib"), n=4).windows)
+        4
 
     Raises:
         TaskError: if the model cannot read the text, or it has fewer than four windows.
