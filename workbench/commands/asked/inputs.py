@@ -217,8 +217,12 @@ def check_tower(model: str, *, offline: bool | None = None) -> None:
     if shape is not None and not _speaks_of_pictures(shape):
         able = [f"{zoo.PREFIX}{name}" for name in zoo.names()]
         able = [name for name in able if (found := shape_of(name)) is not None and _speaks_of_pictures(found)]
+        what = f"{model} has no tower for pictures beside a language model"
+        if shape.compares:
+            what = f"the two towers of {model} meet in how alike they are"
+            what += "; --with-tower joins a tower to a language model"
         raise ModelError(
-            f"{model} has no tower for pictures beside a language model",
+            what,
             hint=f"leave out --with-tower; built-in models that have one: {', '.join(able)}",
         )
 

@@ -23,6 +23,39 @@ from workbench.edits.substitute import BLOCK, CONTROLS, KEYS, ORDER, PATTERNS, W
 TASK_OF = f"{TASK} Its metric is measured in place of the loss."
 
 
+def layers_asked() -> Any:
+    """Return the option that says in which layers."""
+    return option(
+        "--layers",
+        help="Where: all, odd, even, 2, 0-3 or 0,2. May be repeated, for rows of their own. Default: all.",
+        default=(),
+    )
+
+
+def heads_asked() -> Any:
+    """Return the option that names heads in place of layers."""
+    return option(
+        "--head", help="In place of layers: a head, such as a1.h2; all that are named together.", default=()
+    )
+
+
+def each_asked() -> Any:
+    """Return the option that says whether places are changed together."""
+    return option(
+        "--each", help="together; layer or head: each by itself, in rows of its own.", default="together"
+    )
+
+
+def text_read() -> Any:
+    """Return the option that names a text to predict."""
+    return option(
+        "--text",
+        help="A text file on which predictions of the next token are measured. Default: the built-in text, "
+        "where the tokenizer covers it.",
+        default=None,
+    )
+
+
 @command(
     "attention replace",
     run="workbench.commands.attention:replace",
@@ -46,17 +79,9 @@ class ReplaceAttention(OnModel):
         help=f"What is put in place: {', '.join(PATTERNS)}. May be repeated. Default: each of them.",
         default=(),
     )
-    layers: tuple[str, ...] = option(
-        "--layers",
-        help="Where: all, odd, even, 2, 0-3 or 0,2. May be repeated, for rows of their own. Default: all.",
-        default=(),
-    )
-    heads: tuple[str, ...] = option(
-        "--head", help="In place of layers: a head, such as a1.h2; all that are named together.", default=()
-    )
-    each: str = option(
-        "--each", help="together; layer or head: each by itself, in rows of its own.", default="together"
-    )
+    layers: tuple[str, ...] = layers_asked()
+    heads: tuple[str, ...] = heads_asked()
+    each: str = each_asked()
     keys: int = option(
         "-k",
         "--keys",
@@ -71,12 +96,7 @@ class ReplaceAttention(OnModel):
         default=ORDER,
         least=1,
     )
-    text: Path | None = option(
-        "--text",
-        help="A text file on which predictions of the next token are measured. Default: the built-in text, "
-        "where the tokenizer covers it.",
-        default=None,
-    )
+    text: Path | None = text_read()
     window: int = option("--window", help="Tokens of each window of the text.", default=WINDOW, least=8)
     limit: int | None = limited()
     split: str = split_named()
@@ -112,17 +132,9 @@ class MaskAttention(OnModel):
         "routed:block=4,keep=2 and others (the page about masks). May be repeated.",
         default=(),
     )
-    layers: tuple[str, ...] = option(
-        "--layers",
-        help="Where: all, odd, even, 2, 0-3 or 0,2. May be repeated, for rows of their own. Default: all.",
-        default=(),
-    )
-    heads: tuple[str, ...] = option(
-        "--head", help="In place of layers: a head, such as a1.h2; all that are named together.", default=()
-    )
-    each: str = option(
-        "--each", help="together; layer or head: each by itself, in rows of its own.", default="together"
-    )
+    layers: tuple[str, ...] = layers_asked()
+    heads: tuple[str, ...] = heads_asked()
+    each: str = each_asked()
     controls: int = option(
         "--controls",
         help="Random masks with as many keys for each query; their mean is a row.",
@@ -130,12 +142,7 @@ class MaskAttention(OnModel):
         least=0,
     )
     ahead: bool = option("--ahead", help="A mask may let a causal model see ahead.", default=False)
-    text: Path | None = option(
-        "--text",
-        help="A text file on which predictions of the next token are measured. Default: the built-in text, "
-        "where the tokenizer covers it.",
-        default=None,
-    )
+    text: Path | None = text_read()
     window: int = option("--window", help="Tokens of each window of the text.", default=WINDOW, least=8)
     limit: int | None = limited()
     split: str = split_named()
