@@ -115,6 +115,8 @@ _HOME = {
     "discover": "evaluate.found_circuit",
     # why an edge is there
     "why": "engine.explained_edge",
+    "direct_logits": "engine.direct_logits",
+    "LogitParts": "circuits.logit_parts",
     "Reason": "circuits.reason",
     # known circuits and the bench of methods
     "list_truths": "model.known_circuits",

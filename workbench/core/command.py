@@ -341,6 +341,7 @@ _FORMS = {
     "patch": "forms.sweep:Patch",
     "path-patch": "forms.sweep:PathPatch",
     "knock-out": "forms.sweep:KnockOutHeads",
+    "logits": "forms.logits:Logits",
     "discover": "forms.discover:Discover",
     "evaluate": "forms.evaluate:Evaluate",
     "methods": "methods:ListMethods",
