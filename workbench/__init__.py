@@ -89,6 +89,7 @@ _HOME = {
     "cross_damage": "evaluate.specificity",
     "variance": "evaluate.variance",
     "along_the_path": "evaluate.along_the_path",
+    "between_positions": "methods.between_positions",
     "judge": "evaluate.trial",
     "JudgePlan": "evaluate.judge_plan",
     "Criteria": "circuits.verdicts.criteria",

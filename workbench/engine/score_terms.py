@@ -150,9 +150,10 @@ class HeadTerms:
 
     def attention(self, scores: Scores) -> Scores:
         """Return the pattern of such scores: soft cap, mask and softmax."""
-        return self._capped(scores).masked_fill(~self.visible, -torch.inf).softmax(-1)
+        return self.capped(scores).masked_fill(~self.visible, -torch.inf).softmax(-1)
 
-    def _capped(self, scores: Scores) -> Scores:
+    def capped(self, scores: Scores) -> Scores:
+        """Return scores under the soft cap, as they are without one."""
         return self.cap * (scores / self.cap).tanh() if self.cap else scores
 
     def slope(self) -> Scores:
@@ -186,7 +187,7 @@ class HeadTerms:
         rows = torch.arange(len(keys), device=keys.device)
         own = torch.zeros_like(self.visible[:, 0]).scatter_(1, key[:, None], True)
         others = self.visible[rows, query] & ~own
-        weights = self._capped(scores)[rows, query].masked_fill(~others, -torch.inf).softmax(-1)
+        weights = self.capped(scores)[rows, query].masked_fill(~others, -torch.inf).softmax(-1)
         weights = torch.where(others.any(-1, keepdim=True), weights, own.double())
         return keys[rows, key] - torch.einsum("bs,bswe->bwe", weights, keys)
 

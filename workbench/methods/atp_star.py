@@ -25,6 +25,7 @@ from workbench.engine.patterns import (
     query_effect,
     value_effect,
 )
+from workbench.engine.spans import spans_of
 from workbench.methods.attribution import neuron_width
 from workbench.methods.options.gradients import AtPStar, atp_star_cost, backward_rounds
 from workbench.methods.outcome import graph_of, refuse_flat, result
@@ -92,7 +93,8 @@ def part_scores(
     exists = None
     if level == "neuron":
         shape, exists = (graph.shape.n_layers, neuron_width(runs)), _mlp_rows(runs, graph)
-    tallies = [Tally(runs, shape, exists=exists, per_position=per_position, absolute=True) for _ in parts]
+    spans = spans_of(runs, "positions") if per_position else None
+    tallies = [Tally(runs, shape, exists=exists, spans=spans, absolute=True) for _ in parts]
     rounds = backward_rounds(options, graph)
     total = len(runs.batches) * rounds
 

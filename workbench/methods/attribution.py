@@ -27,6 +27,7 @@ from workbench.engine.interventions.words import Ablation
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reader_gradients import Differentiated, wide
 from workbench.engine.rules import Backward, rule_of
+from workbench.engine.spans import Spans, spans_of
 from workbench.methods.crossing_edges import CrossingEdges, check_crossing
 from workbench.methods.edge_work import EdgeWork
 from workbench.methods.outcome import graph_of, refuse_flat, result
@@ -86,7 +87,8 @@ def gradient_scores(
     points = recipe.points(graph)
     if all(point == Point() for point in points):
         refuse_flat(runs, method)
-    tally = attribute(runs, recipe, points, level=level, per_position=per_position, progress=progress)
+    spans = spans_of(runs, "positions") if per_position else None
+    tally = attribute(runs, recipe, points, level=level, spans=spans, progress=progress)
     return result(
         runs,
         tally.mean(),
@@ -107,17 +109,24 @@ def attribute(
     points: Sequence[Point],
     *,
     level: Level,
-    per_position: bool,
+    spans: Spans | None = None,
     progress: Progress,
 ) -> Tally:
-    """Difference times gradient, for every pair."""
+    """Multiply differences with gradients, for every pair.
+
+    Args:
+        spans: Which tokens have a score of their own; by default all have one together.
+
+    Returns:
+        ``(pair, *place)`` or ``(pair, span, *place)`` products, and their mean over pairs.
+    """
     graph = graph_of(runs, level)
     shape, exists = _places(runs, graph, level)
-    tally = Tally(runs, shape, exists=exists, per_position=per_position, absolute=recipe.absolute)
+    tally = Tally(runs, shape, exists=exists, spans=spans, absolute=recipe.absolute)
     crosses = len(graph.parts) > 1
     if crosses:
         straight = recipe.path is None and not recipe.conductance
-        check_crossing(recipe.backward, points, per_position=per_position, straight=straight)
+        check_crossing(recipe.backward, points, per_position=spans is not None, straight=straight)
     work: type[EdgeWork | _Nodes] = _WORKS[level]
     sites = [] if crosses else work.sites(runs, graph)
     means = _means(runs, recipe.ablation, {*sites, *(point.site for point in points if point.site)})

@@ -16,6 +16,7 @@ from workbench.core.errors import ShapeError
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reader_gradients import Differentiated, wide
 from workbench.engine.rules import Backward
+from workbench.engine.spans import Spans
 from workbench.model.wiring import Site
 
 MOST_KEPT = 10**8  # numbers; per-pair scores beyond this (0.4 GB) are not kept, the mean is the same
@@ -37,7 +38,7 @@ class Sums(Protocol):
 
 
 class Tally:
-    """Scores per pair, summed over positions or over those of each label, and their mean."""
+    """Scores per pair, summed over positions or over those of each span, and their mean."""
 
     def __init__(
         self,
@@ -45,12 +46,12 @@ class Tally:
         shape: tuple[int, ...],
         *,
         exists: np.ndarray | None,
-        per_position: bool,
+        spans: Spans | None = None,
         absolute: bool,
     ) -> None:
-        self.runs, self.exists, self.absolute = runs, exists, absolute
-        self.n_labels = len(runs.position_labels) if per_position else 0
-        full = (self.n_labels, *shape) if per_position else shape
+        self.runs, self.exists, self.absolute, self.spans = runs, exists, absolute, spans
+        self.n_labels = len(spans.names) if spans else 0
+        full = (self.n_labels, *shape) if spans else shape
         small = runs.n_pairs * int(np.prod(full)) <= MOST_KEPT
         self.per_pair = np.zeros((runs.n_pairs, *full), dtype=np.float32) if small else None
         self._sum = np.zeros(full)
@@ -71,8 +72,8 @@ class Tally:
         return self._of_batch
 
     def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None:
-        """Return the position label of every token, or None when positions are summed over."""
-        return self.runs.labels_of(batch) if self.n_labels else None
+        """Return the span of every token, or None when positions are summed over."""
+        return self.spans.of(batch) if self.spans else None
 
     def open(self, batch: Batch) -> None:
         """Begin a batch."""

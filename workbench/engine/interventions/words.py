@@ -18,6 +18,8 @@ Mode = Literal["noising", "denoising"]
 MODES: tuple[str, ...] = get_args(Mode)
 Mlps = Literal["recomputed", "frozen"]  # of the MLPs that a path may pass through
 MLPS: tuple[str, ...] = get_args(Mlps)
+SpanKind = Literal["spans", "positions", "tokens"]  # which tokens are looked at together
+SPAN_KINDS: tuple[str, ...] = get_args(SpanKind)
 
 
 def value_named(ablation: str) -> Value:
