@@ -1,9 +1,9 @@
 """ACDC on all edges beside the package auto-circuit, which needs an older TransformerLens and so its own interpreter.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.acdc_peer --peer "PYTHON" [--pairs 32] [--tau 0.001] [--metric kl] [--json OUT]
+    OMP_NUM_THREADS=1 python -m benchmarks.acdc_peer --peer "PYTHON" [--pairs 32] [--tau 0.001] [--metric kl]
 
-``PYTHON`` has the packages auto-circuit and transformer-lens < 3. Without ``--peer`` ours is compared with the plain loop
-alone. Same weights, prompts, metric and threshold; processor seconds, one thread. The two differ in the order of
+``PYTHON`` has the packages auto-circuit and transformer-lens < 3. Without ``--peer`` ours is compared with the plain
+loop alone. Same weights, prompts, metric and threshold; processor seconds, one thread. The two differ in the order of
 edges within a layer, so their circuits may differ; ours is compared with the plain loop decision by decision.
 """
 
