@@ -161,7 +161,7 @@ def of_head(
 def of_one_score(terms: HeadTerms, attention: ByPosition, carried: ByPosition, new: ByPosition) -> ByPosition:
     """Return what each attention score adds, each replaced by itself: the drop of ``sum attention * carried``.
 
-    With weight ``a`` and a score that moves by ``d`` the weight becomes ``a e^d / (1 - a + a e^d)`` and the others share
+    With weight ``a`` and a score that moves by ``d`` the weight becomes ``a e^d / (1 - a + a e^d)``; the others share
     the rest as before.
     """
     moved = torch.where(terms.visible, terms.capped(new) - terms.capped(terms.scores), 0.0)
