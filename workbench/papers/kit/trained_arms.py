@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.papers.kit.claims import needs
+from workbench.papers.kit.claims import Claim, needs
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import Criterion
+from workbench.papers.options import size
 from workbench.training.mixers.arms import get_comparison
 
 with lazily():
@@ -29,17 +31,11 @@ WHY = "why nothing can be compared with the reference"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedSizes:
-    """Sizes of a paper about trained arms.
+    """Sizes of a paper about trained arms."""
 
-    Attributes:
-        rows: On which trained arms are judged.
-        retrain: Train anew in place of the arms that are shipped, with seeds that no shipped arm has.
-        steps: Of a training anew; 0 for those of the recipe.
-    """
-
-    rows: int = 150
-    retrain: bool = False
-    steps: int = 0
+    rows: int = size(150, "on which trained arms are judged")
+    retrain: bool = size(False, "train anew in place of the shipped arms, with seeds that none of them has")
+    steps: int = size(0, "of a training anew; 0 for those of the recipe")
 
     def __post_init__(self) -> None:
         if self.rows < 2:
@@ -95,3 +91,7 @@ def in_each(criterion: Callable[..., Criterion], name: str, over: str, **how: An
 
 
 REFERENCE_LEARNED = needs(lambda c: not c.numbers[WHY], lambda c: c.numbers[WHY])
+OfTrainings = partial(Claim, models=TRAININGS)
+"""A claim about trained models, of which there are several trainings."""
+Trained = partial(OfTrainings, needs=[REFERENCE_LEARNED])
+"""One that compares arms: the arm that all are compared with has to have learned the task."""
