@@ -11,9 +11,18 @@ import torch
 import workbench as wb
 from workbench.core.errors import ModelError, OptionError
 from workbench.edits.redistribute import Redistribute
-from workbench.edits.sink_rows import redistribute
-from workbench.heads.asked_pictures import ask_pictures
-from workbench.heads.visual_sinks import massiveness, sink_dimensions, sink_tokens, usual_tau
+from workbench.edits.sink_rows import moved_share, redistribute
+from workbench.heads.asked_pictures import answered, ask_pictures, draw_patches
+from workbench.heads.hidden_keys import answered_without
+from workbench.heads.span_attention import span_attention
+from workbench.heads.visual_sinks import (
+    massiveness,
+    see_sinks,
+    share_beside,
+    sink_dimensions,
+    sink_tokens,
+    usual_tau,
+)
 from workbench.model.hooks import forward
 from workbench.papers import visual_sinks
 from workbench.papers.kinds import Setting
@@ -183,26 +192,50 @@ def test_beside_an_attended_patch_are_the_others_of_its_layer():
     """All patches are massive in the layer in which two draw much, none in the other, where one does."""
     attended, massive = np.zeros((2, 1, 2, 6), bool)
     attended[0, 0, :2] = attended[0, 1, 0] = massive[0, 0] = True
-    assert visual_sinks._beside(attended, massive).tolist() == pytest.approx([2 / 3])
+    assert share_beside(attended, massive).tolist() == pytest.approx([2 / 3])
 
 
-def test_patches_of_objects_are_drawn_from_objects_only():
-    rng, behind = np.random.default_rng(0), np.ones((2, 9), bool)
-    behind[0, :4] = behind[1, 2:4] = False
-    drawn = visual_sinks._of_objects(behind, np.array([3, 2]), rng)
-    assert drawn.sum(1).tolist() == [3, 2] and not (drawn & behind).any()
+def test_patches_of_objects_are_drawn_from_objects_only_and_no_more_than_there_are():
+    rng, objects = np.random.default_rng(0), np.zeros((2, 9), bool)
+    objects[0, :4] = objects[1, 2:4] = True
+    drawn = draw_patches(objects, np.array([3, 2]), rng)
+    assert drawn.sum(1).tolist() == [3, 2] and not (drawn & ~objects).any()
+    with pytest.raises(OptionError, match="picture 1 has 2 patches to draw from, 3 are asked for"):
+        draw_patches(objects, np.array([3, 3]), rng)
+
+
+def test_hidden_patches_cost_the_answer_only_where_they_are_the_object(vlm, asked):
+    """No patch hidden changes nothing, the object's alone makes answers wrong, and the model is as before."""
+    before = answered(vlm, asked)
+    assert np.array_equal(answered_without(vlm, asked, np.zeros_like(asked.background)), before)
+    assert answered_without(vlm, asked, ~asked.background).mean() < before.mean() == 1
+    assert answered_without(vlm, asked, asked.background).mean() > 0.5
+    assert np.array_equal(answered(vlm, asked), before)
+
+
+def test_an_edit_that_keeps_all_moves_nothing_and_one_that_takes_from_sinks_moves_what_they_had(vlm, asked):
+    """Six tenths of what sinks have go to the other patches, in heads that give those anything; heads averaged."""
+    make = {"layers": (1,), "image": asked.image, "dimensions": (28,), "tau": 2.0, "choose": "all"}
+    with planted(vlm):
+        assert moved_share(vlm, asked.prompt, Redistribute(keep=1.0, **make)).tolist() == [0.0] * 5
+        sinks = see_sinks(vlm, asked.prompt, layers=[1]).tokens([28])  # (row, layer, key)
+        given = span_attention(vlm, asked.prompt, range(44))[:, 1]  # (row, head, key)
+        free = (given * ~sinks)[:, :, list(asked.image)].sum(-1) > np.finfo(np.float32).tiny
+        taken = 0.6 * ((given * sinks).sum(-1) * free).mean(1)
+        assert taken.min() > 0.01
+        moved = moved_share(vlm, asked.prompt, Redistribute(keep=0.4, **make))
+    assert moved.tolist() == pytest.approx(taken.tolist(), rel=1e-4)
 
 
 def test_pictures_whose_objects_are_too_small_are_left_out_and_counted(vlm, asked):
     """The first of five pictures has more sinks than patches of objects."""
-    behind = ~asked.objects.any(1).reshape(len(asked), -1)
-    sinks = np.zeros_like(behind)
+    sinks = np.zeros_like(asked.background)
     sinks[:, 0] = sinks[0] = True
     c = Conditions()
     c[visual_sinks.AS_IS] = np.ones(5)
     sizes = visual_sinks.VisualSinksSizes(draws=2)
     setting = Setting(model=vlm, name="zoo:vlm", options=sizes)
-    visual_sinks._without_sinks(c, setting, asked, sinks, behind, np.random.default_rng(0))
+    visual_sinks._hidden(c, setting, asked, sinks, np.random.default_rng(0))
     assert (c.numbers["with objects"], c.numbers["objects too small"]) == (4, 1)
     assert c.n(visual_sinks.NO_SINKS) == 5 and c.n(visual_sinks.NO_SINKS_TOO) == 4
     assert {len(draw) for draw in c.draws[visual_sinks.NO_OBJECTS]} == {4}

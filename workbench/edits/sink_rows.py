@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -12,7 +14,13 @@ from workbench.core.errors import OptionError
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.redistribute import Redistribute
 from workbench.engine.interventions.surgery import scale_keys
+from workbench.heads.span_attention import span_attention
 from workbench.heads.visual_sinks import sink_tokens
+from workbench.model.probe import wiring
+from workbench.model.prompt import Prompt
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 Pattern = Float[Tensor, "row head query key"]
 Keys = Bool[Tensor, "row key"]
@@ -90,3 +98,16 @@ def _heads(edit: Redistribute, layer: int, chosen: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(edit.seed * 1009 + layer)
     rank = torch.rand(chosen.shape, generator=generator).argsort(1).argsort(1).to(chosen.device)
     return rank < chosen.sum(1, keepdim=True)
+
+
+def moved_share(model: TransformerBridge, prompt: Prompt, edit: Redistribute) -> Float[np.ndarray, " row"]:
+    """Say what share of the last token's row the edit moves to other keys, in the first layer that it changes.
+
+    Returns:
+        From 0 to 1 for every prompt, heads averaged; 0 where nothing moves.
+    """
+    whole, layer = range(prompt.shape[1]), wiring(model).attention_layers.index(edit.layers[0])
+    before = span_attention(model, prompt, whole)[:, layer]
+    with edit.on(model):
+        after = span_attention(model, prompt, whole)[:, layer]
+    return np.abs(after - before).sum(-1).mean(-1) / 2

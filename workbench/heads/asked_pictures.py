@@ -110,6 +110,11 @@ class AskedPictures:
         return np.stack([(blocks == slot).any((2, 4)) for slot in range(N_CELLS)], axis=1)
 
     @property
+    def background(self) -> Bool[np.ndarray, "question patch"]:
+        """The patches on which no object has a pixel, row by row of the grid."""
+        return ~self.objects.any(1).reshape(len(self), -1)
+
+    @property
     def own(self) -> Bool[np.ndarray, "question row column"]:
         """The patches of the object that is asked about.
 
@@ -201,6 +206,31 @@ def ask_pictures(
         right=np.array([token_of(model, question.answer) for question in questions]),
         sight=sight,
     )
+
+
+def draw_patches(
+    allowed: Bool[np.ndarray, "question patch"],
+    many: Int[np.ndarray, " question"],
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, "question patch"]:
+    """Draw so many random patches of each picture, among those that are allowed.
+
+    Raises:
+        OptionError: for a picture with fewer.
+
+    Example:
+        >>> allowed = np.array([[True, False, True, False]])
+        >>> draw_patches(allowed, np.array([2]), np.random.default_rng(0)).tolist()
+        [[True, False, True, False]]
+    """
+    if (short := np.flatnonzero(allowed.sum(1) < many)).size:
+        found, asked = int(allowed[short[0]].sum()), int(many[short[0]])
+        raise OptionError(
+            f"picture {short[0]} has {found} patches to draw from, {asked} are asked for",
+            hint="leave out such pictures, and count them",
+        )
+    at_random = rng.random(allowed.shape) - ~allowed  # those that are allowed come last
+    return at_random.argsort(1).argsort(1) >= allowed.shape[1] - many[:, None]
 
 
 def ask_existence(model: TransformerBridge, world: World, *, n: int, seed: int) -> AskedPictures:

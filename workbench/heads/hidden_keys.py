@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
+from workbench.heads.asked_pictures import AskedPictures, answered
 from workbench.model.hooks import hook_name
 from workbench.model.probe import wiring
 
@@ -47,6 +49,29 @@ def hidden_keys(
 
     with model.hooks(fwd_hooks=[(name, hide) for name in names]):
         yield
+
+
+def answered_without(
+    model: TransformerBridge, asked: AskedPictures, patches: Bool[np.ndarray, "question patch"]
+) -> Float[np.ndarray, " question"]:
+    """Answer questions with some patches of each picture hidden from all tokens.
+
+    Returns:
+        1 for every question that is answered rightly, 0 for every other one.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.heads.asked_pictures import ask_pictures
+        >>> from workbench.tasks.scenes import World
+        >>> model = wb.open_model("zoo:vlm")
+        >>> asked = ask_pictures(model, World(), kinds=["colour"], n=8, seed=7)
+        >>> float(answered_without(model, asked, np.zeros((8, 36), bool)).mean())
+        1.0
+        >>> float(answered_without(model, asked, asked.objects.any(1).reshape(8, -1)).mean()) < 1
+        True
+    """
+    away = asked.keys(patches)[:, None]
+    return answered(model, asked, under=lambda rows: hidden_keys(model, away[rows]))
 
 
 def checked_span(span: Collection[int], n: int) -> list[int]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
 from workbench.heads.span_attention import positions_of, span_attention
 from workbench.model.hooks import hook_name
@@ -56,6 +57,26 @@ class SeenSinks:
         """Return the share of a row that goes to tokens with a massive activation, wherever they stand."""
         return (self.given * self.tokens(dimensions)).sum(-1)
 
+    def by_layer(self, dimensions: Sequence[int], layers: Sequence[int]) -> Rows:
+        """Return one row per layer: patches of a picture that draw much, that are massive, that are both.
+
+        Args:
+            layers: Their names, in the order in which they were seen.
+        """
+        attended, massive = self.attended, self.massive(dimensions)
+        tokens, weight = self.tokens(dimensions), self.weight(dimensions)
+        return [
+            {
+                "layer": layer,
+                "attended patches a picture": attended[:, i].sum(-1).mean(),
+                "massive patches a picture": massive[:, i].sum(-1).mean(),
+                "both": (attended & massive)[:, i].sum(-1).mean(),
+                "first token is massive": tokens[:, i, 0].mean(),
+                "weight on sinks of any kind": weight[:, i].mean(),
+            }
+            for i, layer in enumerate(layers)
+        ]
+
 
 def see_sinks(model: TransformerBridge, prompt: Prompt, *, layers: Sequence[int]) -> SeenSinks:
     """Return what enters some layers, and where words behind the picture look there.
@@ -71,6 +92,43 @@ def see_sinks(model: TransformerBridge, prompt: Prompt, *, layers: Sequence[int]
         given=span_attention(model, prompt, range(n), queries=words).mean(2)[:, at],
         image=tuple(image),
     )
+
+
+def share_among(
+    part: Bool[np.ndarray, "row *layer patch"], whole: Bool[np.ndarray, "row *layer patch"]
+) -> Float[np.ndarray, " row"]:
+    """Say what share of some patches of each picture is also among others, layers together.
+
+    Returns:
+        From 0 to 1, where the part is within the whole; 0 for a picture without such patches.
+
+    Example:
+        >>> whole = np.array([[True, True, False], [False, False, False]])
+        >>> share_among(whole & [True, False, True], whole).tolist()
+        [0.5, 0.0]
+    """
+    axes = tuple(range(1, whole.ndim))
+    return part.sum(axes) / np.maximum(whole.sum(axes), 1)
+
+
+def share_beside(
+    attended: Bool[np.ndarray, "row layer patch"], massive: Bool[np.ndarray, "row layer patch"]
+) -> Float[np.ndarray, " row"]:
+    """Say what share of the patches beside an attended one is massive: the control of what attended ones have.
+
+    Beside it are the patches of its picture and layer that are not attended.
+
+    Returns:
+        From 0 to 1, mean over the attended patches of each picture; 0 for a picture without one.
+
+    Example:
+        >>> attended = np.array([[[True, False, False]]])
+        >>> share_beside(attended, np.array([[[True, True, False]]])).tolist()
+        [0.5]
+    """
+    many, others = attended.sum(2), ~attended
+    share = (massive & others).sum(2) / np.maximum(others.sum(2), 1)
+    return (share * many).sum(1) / np.maximum(many.sum(1), 1)
 
 
 def usual_tau(d_model: int) -> float:

@@ -32,12 +32,14 @@ from workbench.edits.redistribute import Redistribute
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, no_worse
-from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Extension
+from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Extension, answers, enough
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 
 with lazily():
-    from workbench.heads import asked_pictures, hidden_keys, span_attention, visual_sinks
+    from workbench.edits import sink_rows
+    from workbench.heads import asked_pictures, hidden_keys, visual_sinks
     from workbench.model import probe
 
 # Criteria, fixed before anything was measured.
@@ -57,23 +59,15 @@ ALL_HEADS, RANDOM_HEADS = "redistributed in all heads", "redistributed in random
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisualSinksSizes:
-    """Sizes.
+class VisualSinksSizes(Sizes):
+    """How much is asked, and how a sink is found."""
 
-    Attributes:
-        choosing, questions: On which dimensions and the ratio are chosen, and others that are reported.
-        noise: Of the pixels.
-        dimensions: In which activations are looked at.
-        keep: Share of its weight that a sink keeps.
-        draws: Random dimensions, patches and heads.
-    """
-
-    choosing: int = 200
-    questions: int = 800
-    noise: float = 0.12
-    dimensions: int = 2
-    keep: float = 0.4
-    draws: int = 10
+    choosing: int = size(200, "questions on which dimensions and the ratio are chosen")
+    questions: int = size(800, "others that are reported")
+    noise: float = size(0.12, "of pixels")
+    dimensions: int = size(2, "in which activations are looked at")
+    keep: float = size(0.4, "share of its weight that a sink keeps")
+    draws: int = size(10, "random dimensions, patches and heads")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -82,147 +76,103 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not read a picture and words.
     """
-    o: VisualSinksSizes = setting.options
-    model, seed = setting.model, FIRST_SEED + 1000 * setting.seed
-    world = World(objects=(0, 1, 1, 1), noise=o.noise)
-    chosen_on, asked = (
-        asked_pictures.ask_pictures(model, world, kinds=KINDS, n=n, seed=seed + i)
-        for i, n in enumerate((o.choosing, o.questions))
-    )
-    layers = probe.wiring(model).attention_layers
-    later, inner = layers[1:], layers[1:-1]
+    o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
+    ask = partial(asked_pictures.ask_pictures, model, World(objects=(0, 1, 1, 1), noise=o.noise), kinds=KINDS)
+    chosen_on, asked = ask(n=o.choosing, seed=seed), ask(n=o.questions, seed=seed + 1)
+    later = probe.wiring(model).attention_layers[1:]
     own = visual_sinks.sink_dimensions(model, chosen_on.prompt[:8], n=o.dimensions, layers=later)
     seen, rng = visual_sinks.see_sinks(model, asked.prompt, layers=later), np.random.default_rng([seed, 2])
-    tau, width = visual_sinks.usual_tau(seen.resid.shape[-1]), seen.resid.shape[-1]
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
-    attended, massive, weight = seen.attended, seen.massive(own), seen.weight(own)
-    sinks, rows = attended & massive, attended.any((1, 2))
-    c.add(HAS, sinks.any((1, 2)), within=SHARE, unit="share of pictures")
-    if rows.any():
-        randoms = [
-            seen.massive(rng.choice(width, o.dimensions, replace=False).tolist()) for _ in range(o.draws)
-        ]
-        by_chance = np.mean([_share(attended & each, attended)[rows] for each in randoms], axis=0)
-        c.add(FOUND, _share(sinks, attended)[rows], within=SHARE, unit="share of attended patches")
-        others = _beside(attended, massive)[rows]
-        c.add(FOUND_OTHERS, others, within=SHARE, unit="share of other patches, by layer")
-        c.add(FOUND_RANDOM, by_chance, within=SHARE, unit="share of attended patches")
-    behind = ~asked.objects.any(1).reshape(len(asked), -1)
-    c.numbers |= {"dimensions": list(own), "tau": tau, "attended": int(rows.sum())}
-    c.numbers["weight on sinks"] = float(weight[:, : len(inner)].mean())
-    c.tables["Layer by layer"] = [
-        {
-            "layer": layer,
-            "attended patches a picture": attended[:, i].sum(-1).mean(),
-            "massive patches a picture": massive[:, i].sum(-1).mean(),
-            "both": sinks[:, i].sum(-1).mean(),
-            "first token is massive": seen.tokens(own)[:, i, 0].mean(),
-            "weight on sinks of any kind": weight[:, i].mean(),
-        }
-        for i, layer in enumerate(later)
-    ]
+    sinks = _massive(c, o, seen, own, rng)
+    c.tables["Layer by layer"] = seen.by_layer(own, later)
     setting.progress(1, 3, "sinks hidden")
     c[AS_IS] = asked_pictures.answered(model, asked)
-    _without_sinks(c, setting, asked, sinks.any(1), behind, rng)
+    _hidden(c, setting, asked, np.asarray(sinks.any(1)), rng)
     setting.progress(2, 3, "attention redistributed")
-    make = partial(Redistribute, layers=inner, image=asked.image, dimensions=own, tau=tau, keep=o.keep)
-
-    def given(ratio: float, on=asked, **how) -> np.ndarray:
-        edit = make(min_nonsink_ratio=ratio, **how)
-        return asked_pictures.answered(model, on, under=lambda rows: edit.on(model))
-
-    gains = {ratio: given(ratio, chosen_on).mean() for ratio in RATIOS}
-    best = max(RATIOS, key=lambda ratio: gains[ratio])
-    c[GIVEN], c[ALL_HEADS] = given(best), given(best, choose="all")
-    c.draws[RANDOM_HEADS] = [
-        given(best, choose="random", seed=setting.seed * 997 + i) for i in range(o.draws)
-    ]
-    c.add(MOVED, _moved(model, asked, make(min_nonsink_ratio=best)), unit="share of a row")
-    c.numbers["ratio"] = best
-    c.tables["Ratio, on the pictures for choosing"] = [
-        {"ratio": ratio, "right": gain, "as it is": asked_pictures.answered(model, chosen_on).mean()}
-        for ratio, gain in gains.items()
-    ]
+    how = {"image": asked.image, "dimensions": own, "tau": c.numbers["tau"], "keep": o.keep}
+    _redistributed(c, setting, (chosen_on, asked), partial(Redistribute, layers=later[:-1], **how))
     return c
 
 
-def _without_sinks(c, setting, asked, sinks: np.ndarray, behind: np.ndarray, rng) -> None:
+def _massive(c: Conditions, o: VisualSinksSizes, seen, own, rng: np.random.Generator) -> np.ndarray:
+    """How many attended patches are massive, beside others and random dimensions; gives the sink patches."""
+    width, attended, massive = seen.resid.shape[-1], seen.attended, seen.massive(own)
+    sinks, rows = attended & massive, attended.any((1, 2))
+    c.numbers |= {"dimensions": list(own), "tau": visual_sinks.usual_tau(width), "attended": int(rows.sum())}
+    c.numbers["weight on sinks"] = float(seen.weight(own)[:, :-1].mean())
+    c.add(HAS, sinks.any((1, 2)), within=SHARE, unit="share of pictures")
+    if rows.any():
+        drawn = [rng.choice(width, o.dimensions, replace=False).tolist() for _ in range(o.draws)]
+        by_chance = [visual_sinks.share_among(attended & seen.massive(each), attended) for each in drawn]
+        others = visual_sinks.share_beside(attended, massive)[rows]
+        found = visual_sinks.share_among(sinks, attended)[rows]
+        c.add(FOUND, found, within=SHARE, unit="share of attended patches")
+        c.add(FOUND_OTHERS, others, within=SHARE, unit="share of other patches, by layer")
+        chance = np.mean([each[rows] for each in by_chance], axis=0)
+        c.add(FOUND_RANDOM, chance, within=SHARE, unit="share of attended patches")
+    return sinks
+
+
+def _hidden(c: Conditions, setting: Setting, asked, sinks: np.ndarray, rng: np.random.Generator) -> None:
     """Right answers in pictures with sinks: as they are, without sinks, without as many patches of objects."""
-    rows, model = np.flatnonzero(sinks.any(1)), setting.model
+    rows, without = np.flatnonzero(sinks.any(1)), partial(hidden_keys.answered_without, setting.model)
     c.numbers["with sinks"] = len(rows)
     if not len(rows):
         return
-    some = asked.at(rows)
-    c.add(SINKS_BEHIND, _share(sinks & behind, sinks)[rows], within=SHARE, unit="share of patches")
-    c.add(ALL_BEHIND, behind[rows].mean(1), within=SHARE, unit="share of patches")
-
-    def hidden(patches: np.ndarray, those=some) -> np.ndarray:
-        away = those.keys(patches)[:, None]
-        return asked_pictures.answered(
-            model, those, under=lambda rows: hidden_keys.hidden_keys(model, away[rows])
-        )
-
-    c[SHOWN], c[NO_SINKS] = c[AS_IS][rows], hidden(sinks[rows])
-    wide = sinks[rows].sum(1) <= (~behind[rows]).sum(1)
+    some, sinks, behind = asked.at(rows), sinks[rows], asked.background[rows]
+    c.add(
+        SINKS_BEHIND, visual_sinks.share_among(sinks & behind, sinks), within=SHARE, unit="share of patches"
+    )
+    c.add(ALL_BEHIND, behind.mean(1), within=SHARE, unit="share of patches")
+    c[SHOWN], c[NO_SINKS] = c[AS_IS][rows], without(some, sinks)
+    wide = sinks.sum(1) <= (~behind).sum(1)
     c.numbers |= {"with objects": int(wide.sum()), "objects too small": int((~wide).sum())}
-    if not wide.any():
-        return
-    c.add(NO_SINKS_TOO, c[NO_SINKS][wide], within=SHARE)
-    few, objects = some.at(np.flatnonzero(wide)), rows[wide]
-    c.draws[NO_OBJECTS] = [
-        hidden(_of_objects(behind[objects], sinks[objects].sum(1), rng), few)
-        for _ in range(setting.options.draws)
+    if wide.any():
+        c.add(NO_SINKS_TOO, c[NO_SINKS][wide], within=SHARE)
+        few, draw = some.at(np.flatnonzero(wide)), partial(asked_pictures.draw_patches, ~behind[wide])
+        c.draws[NO_OBJECTS] = [
+            without(few, draw(sinks[wide].sum(1), rng)) for _ in range(setting.options.draws)
+        ]
+
+
+def _redistributed(c: Conditions, setting: Setting, asked: tuple, make: partial[Redistribute]) -> None:
+    """Right answers with attention moved in heads that look at the picture, in all heads and in random ones."""
+    model, (chosen_on, reported) = setting.model, asked
+
+    def given(ratio: float, on=reported, **how) -> np.ndarray:
+        with make(min_nonsink_ratio=ratio, **how).on(model):
+            return asked_pictures.answered(model, on)
+
+    gains, plain = (
+        {ratio: given(ratio, chosen_on).mean() for ratio in RATIOS},
+        asked_pictures.answered(model, chosen_on),
+    )
+    c.numbers["ratio"] = best = max(RATIOS, key=lambda ratio: gains[ratio])
+    c[GIVEN], c[ALL_HEADS] = given(best), given(best, choose="all")
+    c.draws[RANDOM_HEADS] = [
+        given(best, choose="random", seed=setting.seed * 997 + i) for i in range(setting.options.draws)
+    ]
+    moved = sink_rows.moved_share(model, reported.prompt, make(min_nonsink_ratio=best))
+    c.add(MOVED, moved, unit="share of a row")
+    c.tables["Ratio, on the pictures for choosing"] = [
+        {"ratio": ratio, "right": gain, "as it is": plain.mean()} for ratio, gain in gains.items()
     ]
 
 
-def _of_objects(behind: np.ndarray, many: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """So many random patches of each picture, all of objects."""
-    at_random = rng.random(behind.shape) - behind  # patches of objects come last
-    return at_random.argsort(1).argsort(1) >= behind.shape[1] - many[:, None]
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """What share of the patches of each picture, layers together; 0 where there are none."""
-    axes = tuple(range(1, whole.ndim))
-    return part.sum(axes) / np.maximum(whole.sum(axes), 1)
-
-
-def _beside(attended: np.ndarray, massive: np.ndarray) -> np.ndarray:
-    """What share of the other patches of its picture and layer is massive, on average over attended patches."""
-    many, others = attended.sum(2), ~attended
-    share = (massive & others).sum(2) / np.maximum(others.sum(2), 1)
-    return (share * many).sum(1) / np.maximum(many.sum(1), 1)
-
-
-def _moved(model, asked, edit: Redistribute) -> np.ndarray:
-    """What share of the last token's row is elsewhere under the edit, in its first layer, heads averaged."""
-    whole, layer = range(asked.prompt.shape[1]), probe.wiring(model).attention_layers.index(edit.layers[0])
-    before = span_attention.span_attention(model, asked.prompt, whole)[:, layer]
-    with edit.on(model):
-        after = span_attention.span_attention(model, asked.prompt, whole)[:, layer]
-    return np.abs(after - before).sum(-1).mean(-1) / 2
-
-
-ABLE = needs(
-    at_least(AS_IS, RIGHT), f"{{{AS_IS}:.0%}} of the questions are answered rightly; 60% is asked for"
-)
-ATTENDED = needs(
-    lambda c: c.numbers["attended"] >= ENOUGH,
-    "{attended} pictures have a patch that draws much; 20 are asked for",
-)
-SINKS = needs(
-    lambda c: c.numbers["with sinks"] >= ENOUGH,
-    "{with sinks} pictures have a sink patch; twenty are asked for",
-)
-WIDE = needs(
-    lambda c: c.numbers["with objects"] >= ENOUGH,
-    "{with objects} pictures with sinks have as many patches of objects, {objects too small} have fewer; twenty are "
-    "asked for",
+ABLE = answers(AS_IS, RIGHT)
+ATTENDED = enough("attended", least=ENOUGH, of="{attended} pictures have a patch that draws much")
+SINKS = enough("with sinks", least=ENOUGH, of="{with sinks} pictures have a sink patch")
+WIDE = enough(
+    "with objects",
+    least=ENOUGH,
+    of="{with objects} pictures with sinks have as many patches of objects, {objects too small} have fewer",
 )
 WEIGHT = needs(
     at_least("weight on sinks", MOVES),
     "words give {weight on sinks:.1%} to sinks of any kind; 1% is asked for",
 )
+Raises = partial(Claim, why="the same questions, paired", needs=[ABLE, WEIGHT])
+RAISES = "redistribution in heads that look at the picture raises accuracy"
 CLAIMS = {
     "exist": Claim(
         "there are patches that draw much attention and have a massive activation",
@@ -266,39 +216,23 @@ CLAIMS = {
         why="a hundredth of a row, heads averaged; what moves nothing could not help",
         needs=[WEIGHT],
     ),
-    **{
-        name: Claim(
-            f"redistribution in heads that look at the picture raises accuracy: {against}",
-            above(GIVEN, over),
-            paper=paper,
-            why="the same questions, paired",
-            where=where,
-            needs=[ABLE, WEIGHT],
-        )
-        for name, against, over, paper, where in (
-            (
-                "raises",
-                "against the model as it is",
-                AS_IS,
-                "GQA 62.0 to 63.5, VizWiz 50.0 to 53.7",
-                "results",
-            ),
-            (
-                "all heads",
-                "against all heads",
-                ALL_HEADS,
-                "without selection accuracy collapses",
-                "ablations",
-            ),
-            (
-                "random heads",
-                "against random heads of the same layers",
-                RANDOM_HEADS,
-                None,
-                "a control of ours",
-            ),
-        )
-    },
+    "raises": Raises(
+        f"{RAISES}: against the model as it is",
+        above(GIVEN, AS_IS),
+        paper="GQA 62.0 to 63.5, VizWiz 50.0 to 53.7",
+        where="results",
+    ),
+    "all heads": Raises(
+        f"{RAISES}: against all heads",
+        above(GIVEN, ALL_HEADS),
+        paper="without selection accuracy collapses",
+        where="ablations",
+    ),
+    "random heads": Raises(
+        f"{RAISES}: against random heads of the same layers",
+        above(GIVEN, RANDOM_HEADS),
+        where="a control of ours",
+    ),
     "benchmarks": untried(
         "accuracy on sets of photographs rises, and hallucination falls",
         "LLaVA-1.5, Qwen2-VL and InternVL2 on photographs",
