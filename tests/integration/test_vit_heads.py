@@ -13,7 +13,7 @@ from workbench.edits.pruning import METRICS
 from workbench.heads.drawn_pictures import classes_of, draw_pictures
 from workbench.heads.observe import patterns_of
 from workbench.heads.prune_metrics import every_head, predictions, prune_metrics
-from workbench.heads.tower_profile import tower_profile
+from workbench.heads.tower_profile import distance_slopes, mean_distances, tower_profile
 from workbench.papers import vit_heads
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions
@@ -78,6 +78,21 @@ def test_class_tokens_look_at_the_marked_object_and_not_at_others(marked):
     best = max(profile.values(), key=lambda each: each.located.lift.mean())
     assert best.located.lift.mean() > 5 > 1 > best.located.other_lift.mean()
     assert np.allclose(best.rings.mass.sum(-1) + best.shares.from_patches, 1)
+
+
+def test_distances_go_up_by_one_hop_a_layer_where_heads_are_planted_so(marked):
+    """Every patch of a head in layer n looks at one that is n hops away; the class token at all patches alike."""
+    shown, patterns = draw_pictures(marked, WORLD, n=2, seed=7), {}
+    rows, columns = np.divmod(np.arange(36), 6)
+    for layer in range(3):
+        pattern = np.zeros((2, 37, 37))
+        pattern[:, 0, 1:] = 1 / 36
+        away = np.where(columns >= 3, columns - layer, columns + layer)
+        pattern[:, 1 + np.arange(36), 1 + rows * 6 + away] = 1
+        patterns |= {f"a{layer}.h{head}": pattern for head in range(2)}
+    profile = tower_profile(patterns, shown)
+    assert mean_distances(profile) == {head: pytest.approx(int(head[1])) for head in patterns}
+    assert distance_slopes(profile).tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_the_study_runs_and_its_claims_are_judged(marked):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from workbench.core.stats.agreement import spearman
 from workbench.edits.off import turn_off
 from workbench.heads.prune_metrics import every_head, others_of_layer, predictions, prune_metrics
 from workbench.model.prompt import Prompt
@@ -68,3 +70,54 @@ def mean_loss(
         [0.5]
     """
     return np.asarray(np.mean([losses[head][measure] for head in heads], axis=0))
+
+
+def on_pictures(losses: Mapping[str, Losses], pictures: slice) -> dict[str, Losses]:
+    """Return what heads lose on some of the pictures, such as those that no head was chosen on.
+
+    Example:
+        >>> losses = {"a0.h0": {"divergence": np.array([1.0, 3.0])}}
+        >>> on_pictures(losses, slice(1, None))["a0.h0"]["divergence"].tolist()
+        [3.0]
+    """
+    return {head: {name: lost[pictures] for name, lost in found.items()} for head, found in losses.items()}
+
+
+def most_missed(losses: Mapping[str, Losses], share: float, measure: str = "divergence") -> list[str]:
+    """Return the share of the heads without which most is lost on average, at least one, the first the most.
+
+    Example:
+        >>> losses = {f"a0.h{i}": {"divergence": np.array([i, 0.0])} for i in range(4)}
+        >>> most_missed(losses, 0.5)
+        ['a0.h3', 'a0.h2']
+    """
+    mean = {head: found[measure].mean() for head, found in losses.items()}
+    return sorted(mean, key=lambda head: -mean[head])[: max(1, ceil(share * len(mean)))]
+
+
+def mean_by_measure(losses: Mapping[str, Losses]) -> dict[str, list[float]]:
+    """Return by measure what is lost without each head, mean over the pictures; heads in their order.
+
+    Example:
+        >>> losses = {"a0.h0": {name: np.array([1.0, 2.0]) for name in METRICS}}
+        >>> mean_by_measure(losses)["accuracy"]
+        [1.5]
+    """
+    return {name: [float(found[name].mean()) for found in losses.values()] for name in METRICS}
+
+
+def agreement(losses: Mapping[str, Sequence[float]], measure: str = "divergence") -> float:
+    """Say how alike one measure and the others order the heads: mean of its rank correlations with them.
+
+    Args:
+        losses: By measure, what is lost without each head.
+
+    Returns:
+        From -1 to 1; 1 where all order the heads alike.
+
+    Example:
+        >>> agreement({"divergence": [1.0, 2.0, 3.0], "accuracy": [0.1, 0.2, 0.4], "probability": [0.0, 0.1, 0.2]})
+        1.0
+    """
+    own = np.array(losses[measure])
+    return float(np.mean([spearman(own, np.array(x)) for name, x in losses.items() if name != measure]))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from workbench.core.stats.association import slope
+from workbench.core.stats.matched import layer_of
 from workbench.heads.grid_maps import ClassShares, between_patches, class_shares, over_grid
 from workbench.heads.hops import HopProfile, hop_profile, mean_hop
 from workbench.heads.localisation import Localisation, locate
@@ -79,3 +81,26 @@ def tower_profile(
             within=locate(_from_object(A, shown), shown.own, shown.others),
         )
     return found
+
+
+def mean_distances(profile: Mapping[str, HeadOnPictures]) -> dict[str, float]:
+    """Return how far the patches look in every head, mean over the pictures.
+
+    Returns:
+        Hops by head, at least 0.
+    """
+    return {head: float(each.distance.mean()) for head, each in profile.items()}
+
+
+def distance_slopes(profile: Mapping[str, HeadOnPictures]) -> Float[np.ndarray, " picture"]:
+    """Fit a line to how far heads look over their layers, picture by picture.
+
+    Returns:
+        Hops per layer; above 0: later layers look farther.
+
+    Source:
+        Li et al. 2023, How Does Attention Work in Vision Transformers?
+    """
+    layers = np.array([layer_of(head) for head in profile], dtype=float)
+    far = np.stack([each.distance for each in profile.values()], axis=1)  # (picture, head)
+    return np.array([slope(layers, of_picture) for of_picture in far])

@@ -20,12 +20,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 
 import numpy as np
 
 from workbench.core.loading import lazily
-from workbench.core.stats.agreement import spearman
 from workbench.core.stats.association import adjusted_rand, slope
 from workbench.core.stats.intervals import CHANGE, SHARE
 from workbench.core.stats.matched import layer_of, matched_heads
@@ -100,22 +98,19 @@ def measure(setting: Setting) -> Conditions:
         c.draw_heads(f"Lost without a head: {name}", values, unit=unit)
     caption = "Where the class token of every head looks"
     c.pictures[caption] = tower_pictures.class_token_maps(seen, shown, title=caption)
-    few = {head: A[: o.patterns] for head, A in seen.items()}
-    _families(
-        c, o, {h: grid_maps.between_patches(A, first=shown.sight.first) for h, A in few.items()}, shown.grid
-    )
+    between = partial(grid_maps.between_patches, first=shown.sight.first)
+    _families(c, o, {head: between(A[: o.patterns]) for head, A in seen.items()}, shown.grid)
     return c
 
 
 def _by_themselves(c: Conditions, setting: Setting, pruned, losses: Mapping[str, pruning.Losses]) -> None:
     """What heads lose that are pruned one by one and together: those chosen on other pictures, random ones, all."""
-    o, heads = setting.options, list(losses)
-    before = {head: found["divergence"][: o.choosing].mean() for head, found in losses.items()}
-    chosen = sorted(heads, key=lambda head: -before[head])[: ceil(QUARTER * len(heads))]
+    o, heads, reported = setting.options, list(losses), slice(setting.options.choosing, None)
+    chosen = pruning.most_missed(pruning.on_pictures(losses, slice(o.choosing)), QUARTER)
     draws = matched_heads(chosen, heads, draws=o.draws, seed=setting.seed, short="all")
-    own = {head: {name: x[o.choosing :] for name, x in found.items()} for head, found in losses.items()}
+    own = pruning.on_pictures(losses, reported)
     c.numbers |= {"heads": len(heads), "layers": [layer_of(head) for head in heads], "chosen": chosen}
-    c.numbers["losses"] = {name: [float(own[h][name].mean()) for h in heads] for name in pruning.METRICS}
+    c.numbers["losses"] = pruning.mean_by_measure(own)
     mean = partial(pruning.mean_loss, own)
     c[TOP], c.draws[RANDOM] = mean(chosen), [mean(drawn) for drawn in draws]
     every, added_up = len(own) * mean(heads), "nats, heads pruned one by one and added up"
@@ -126,15 +121,13 @@ def _by_themselves(c: Conditions, setting: Setting, pruned, losses: Mapping[str,
     answers = {WHOLE: pruned.answers, WITHOUT: pruned.answers_without(chosen)}
     answers[WITHOUT_RANDOM] = np.mean([pruned.answers_without(drawn) for drawn in draws], axis=0)
     for name, values in answers.items():
-        c.add(name, values[o.choosing :], within=SHARE, unit="share of right answers")
+        c.add(name, values[reported], within=SHARE, unit="share of right answers")
 
 
 def _far(c: Conditions, profile: Mapping[str, tower_profile.HeadOnPictures]) -> None:
     """How far heads look, and how that goes with their layers."""
-    layers = np.array([layer_of(head) for head in profile], dtype=float)
-    slopes = [slope(layers, far) for far in np.stack([each.distance for each in profile.values()], axis=1)]
-    c.add("slope of distance", np.array(slopes), unit="hops per layer, between patches")
-    far = {head: float(each.distance.mean()) for head, each in profile.items()}
+    c.add("slope of distance", tower_profile.distance_slopes(profile), unit="hops per layer, between patches")
+    far = tower_profile.mean_distances(profile)
     c.numbers["distances"] = list(far.values())
     c.draw_heads("Mean distance that patches look", far, unit="hops")
     caption = "Attention of a patch to one patch so many hops away, mean of a layer"
@@ -149,19 +142,11 @@ def _families(c: Conditions, o: VitHeadSizes, few: Mapping[str, np.ndarray], gri
     c.add("family found", found.families, unit="number of the family")
     c.numbers["adjusted Rand index"] = adjusted_rand(found.families.tolist(), planted.tolist())
     space = pattern_space.pattern_space(np.concatenate(list(few.values())), families=o.families, seed=c.seed)
-    loss, caption = (
-        c.numbers["losses"]["divergence"],
-        "Exemplars of every family: head, and what is lost without it",
-    )
+    loss = c.numbers["losses"]["divergence"]
+    caption = "Exemplars of every family: head, and what is lost without it"
     c.pictures[caption] = tower_pictures.family_exemplars(few, space, loss, title=caption)
     of = dict(zip(few, loss, strict=True))
     c.tables["Families of the model's own patterns"] = pattern_space.family_rows(few, of, space)
-
-
-def _agreement(divergence: np.ndarray, c: Conditions) -> float:
-    """Mean rank correlation over heads of one measure, in the order given, with the other three."""
-    others = [np.array(losses) for name, losses in c.numbers["losses"].items() if name != "divergence"]
-    return float(np.mean([spearman(divergence, other) for other in others]))
 
 
 def _trend(layers: np.ndarray, c: Conditions) -> float:
@@ -177,7 +162,6 @@ CLAIMS = {
         above(LOST),
         "without a head of the top quarter the right class loses probability: above 0, interval included",
         why="whether pruning does anything here at all; heads are chosen on other pictures",
-        needs=[ABLE],
         found=f"{{shown of {LOST}}} lost",
     ),
     "few": Reconstructed(
@@ -186,7 +170,6 @@ CLAIMS = {
         "a quarter of the heads has more than half of what all heads lose when they are pruned one by one "
         "(divergence): paired difference above 0, interval included",
         why="even heads would have a quarter; more than half for a quarter is what 'most' says",
-        needs=[ABLE],
         found="{share:.0%} of the loss",
         control="{heads} heads, 25% if all mattered alike",
     ),
@@ -194,24 +177,21 @@ CLAIMS = {
         "the heads found important are more so than random heads of their layers",
         above(TOP, RANDOM),
         why="layers differ in what a head can lose, so the control has as many heads of each layer",
-        needs=[ABLE],
     ),
     "together": Extension(
         "without the important heads together the model names fewer objects than without as many others",
         below(WITHOUT, WITHOUT_RANDOM),
         why="losses of single heads may be of the same pictures; sets say what is lost together",
-        needs=[ABLE],
     ),
     "agree": Reconstructed(
         "measures of importance agree",
         permuted(
             "mean rank correlation over heads of divergence and the other three",
-            _agreement,
+            lambda own, c: pruning.agreement(c.numbers["losses"] | {"divergence": own}),
             lambda c: c.numbers["losses"]["divergence"],
         ),
         why="four measures of one thing should order heads alike; with importances dealt anew they would not",
-        needs=[ABLE],
-        found=lambda c: f"{_agreement(np.array(c.numbers['losses']['divergence']), c):.2f}",
+        found=lambda c: f"{pruning.agreement(c.numbers['losses']):.2f}",
         control="0 with importances dealt anew",
         n="{heads}",
     ),
@@ -234,6 +214,7 @@ CLAIMS = {
         where="abstract, reconstructed; on planted patterns, an extension of ours",
         found="{adjusted Rand index:.2f}",
         control=None,
+        alone=True,
     ),
     "experts": untried(
         "experts find insights with the tool that they would not find without it",
@@ -255,6 +236,7 @@ REPLICATION = add_paper(
         model="zoo:marked",
         options=VitHeadSizes,
         measure=measure,
+        needs=[ABLE],
         claims=CLAIMS,
     )
 )
