@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
-
-import torch
 
 from workbench.bench.cases import Subject, label_of
 from workbench.bench.settings import Settings, parse_task
@@ -18,6 +15,7 @@ from workbench.bench.survey import Cell, Survey
 from workbench.core.job import Note
 from workbench.core.named_plugins import use_plugins_of_environment
 from workbench.core.progress import Progress
+from workbench.engine.threads import one_thread
 from workbench.model.known_circuits import Truth, load_truth
 
 Found = tuple[list[Cell], str]  # the cells of a subject, and why it was left out: empty if it was not
@@ -30,7 +28,7 @@ def in_this_process(survey: Survey, subjects: Sequence[Subject]) -> list[Found]:
     Returns:
         One entry per subject, in their order.
     """
-    with _one_thread():
+    with one_thread():
         return [(list(survey.on(s)), survey.left_out.get(label_of(s), "")) for s in subjects]
 
 
@@ -78,7 +76,7 @@ def carry_out(job: Job) -> tuple[str, Found, list[str]]:
     settings, folder, label, is_truth = job
     said: list[str] = []
     survey = Survey(settings, settings.variants(), folder, None, said.append, 1)
-    with _one_thread():
+    with one_thread():
         cells = list(survey.on(load_truth(label) if is_truth else parse_task(label)))
     return label, (cells, survey.left_out.get(label, "")), said
 
@@ -95,13 +93,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

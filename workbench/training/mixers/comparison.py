@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 
 from workbench.core.errors import OptionError, unknown
 from workbench.core.progress import Progress, silent
+from workbench.engine.threads import one_thread
 from workbench.training.loop import Fit, fit
 from workbench.training.mixers.lab import Lab, LabShape
 from workbench.training.mixers.plugs import described
@@ -235,17 +235,6 @@ def losses(model: nn.Module, rows: AskedRows) -> Float[np.ndarray, " question"]:
     """Return the loss of every question, in nats."""
     logits, target = answers(model, rows)
     return F.cross_entropy(logits, target, reduction="none").numpy()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Use one thread inside the block: sums of several threads come in another order each time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _key(name: str) -> str:
