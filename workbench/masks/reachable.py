@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
 
 Allowed = Bool[Tensor, "query key"]
@@ -64,6 +65,26 @@ def without_gaps(mask: Allowed, layers: int, query: int = -1) -> list[int]:
         behind = found[query][: query % len(mask) + 1].flip(0)
         counts.append(int(behind.int().cumprod(0).sum()))
     return counts
+
+
+def reach_rows(masks: Mapping[str, Allowed], layers: int) -> Rows:
+    """Say of masks by name what the last query reaches after 1, 2, ... layers, and how much of it without a gap.
+
+    Returns:
+        One row per mask and number of layers, in counts of tokens.
+
+    Example:
+        >>> from workbench.masks.sequences import window
+        >>> reach_rows({"window": window(64, 9)}, 2)[1]
+        {'mask': 'window', 'layers': 2, 'reached': 17, 'without a gap': 17}
+    """
+    return [
+        {"mask": name, "layers": i, "reached": all_of_them, "without a gap": next_behind}
+        for name, mask in masks.items()
+        for i, (all_of_them, next_behind) in enumerate(
+            zip(reached(mask, layers), without_gaps(mask, layers), strict=True), start=1
+        )
+    ]
 
 
 def layers_to_reach(mask: Allowed, distance: int, *, most: int = 64) -> int | None:

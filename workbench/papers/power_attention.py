@@ -27,14 +27,15 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, no_worse
 from workbench.papers.kit.trained_arms import (
-    REFERENCE_LEARNED,
     TRAININGS,
+    Trained,
     TrainedSizes,
     add_arms,
     arms_for,
     in_each,
     of_training,
 )
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.view.pictures import Curves
 
@@ -53,14 +54,10 @@ REACHED, LEFT = "depths at which the reach is as said", "tokens that a window re
 
 @dataclass(frozen=True, kw_only=True)
 class PowerSizes(TrainedSizes):
-    """Sizes.
+    """How much is asked."""
 
-    Attributes:
-        pairs: On which masks are imposed on the model; 0 imposes none.
-    """
-
-    rows: int = 400
-    pairs: int = 64
+    rows: int = size(400, "on which trained arms are judged")
+    pairs: int = size(64, "on which masks are imposed on the model; 0 imposes none")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -99,13 +96,9 @@ def _reach(c: Conditions) -> None:
         WINDOW: sequences.window(n, keys),
         DILATED: sequences.dilated(n, keys),
     }
-    gaps = {name: reachable.without_gaps(mask, len(SAID)) for name, mask in masks.items()}
-    found = {name: reachable.reached(mask, len(SAID)) for name, mask in masks.items()}
-    c.tables["Tokens that the last of 256 reaches, nine keys a query"] = [
-        {"mask": name, "layers": i + 1, "reached": found[name][i], "without a gap": gaps[name][i]}
-        for name in masks
-        for i in range(len(SAID))
-    ]
+    rows = reachable.reach_rows(masks, len(SAID))
+    c.tables["Tokens that the last of 256 reaches, nine keys a query"] = rows
+    gaps = {name: [row["without a gap"] for row in rows if row["mask"] == name] for name in masks}
     c.tell(REACHED, sum(a == b for a, b in zip(gaps[POWERS], SAID, strict=True)), control=0, n=len(SAID))
     c.tell(LEFT, gaps[WINDOW][-1], control=gaps[POWERS][-1], n=n)
 
@@ -133,7 +126,6 @@ def _imposed(setting: Setting) -> list[dict[str, Any]]:
 
 
 TASK = "kv-retrieval"
-FIT = [REFERENCE_LEARNED]
 SUMMARY = "summary, reconstructed"
 CLAIMS = {
     "reach": Claim(
@@ -150,47 +142,37 @@ CLAIMS = {
         where=SUMMARY,
         models=None,
     ),
-    "window": Claim(
+    "window": Trained(
         "trained from scratch, powers of two answer at long distance where a window does not",
         in_each(above, f"{POWERS}, far", f"{WINDOW}, far"),
         paper="5 to 40% better than static sparse masks",
         why="words 40 to 60 tokens back; as many keys a query; rows are drawn together",
         where=SUMMARY,
-        needs=FIT,
-        models=2,
     ),
-    "dilated": Claim(
+    "dilated": Trained(
         "and where a dilated window does not",
         in_each(above, f"{POWERS}, far", f"{DILATED}, far"),
         paper="5 to 40% better than static sparse masks",
         why="the same; a dilated window of step 2 never sees odd distances",
         where=SUMMARY,
-        needs=FIT,
-        models=2,
     ),
-    "random": Claim(
+    "random": Trained(
         "and more often than random keys, as many for every query",
         in_each(above, f"{POWERS}, far", f"{RANDOM}, far"),
         why="random keys of this degree reach everything, too, by ways that are not alike everywhere",
         where="a control of ours",
-        needs=FIT,
-        models=2,
     ),
-    "near": Claim(
+    "near": Trained(
         "near distances are not given up for it",
         in_each(no_worse, f"{POWERS}, near", f"{WINDOW}, near", within=NEARLY),
         why="words up to 7 tokens back, which the window sees directly",
         where="an extension of ours",
-        needs=FIT,
-        models=2,
     ),
-    "all": Claim(
+    "all": Trained(
         "over all distances it is nearly as good as all keys",
         in_each(no_worse, POWERS, ALL, within=NEARLY),
         why="within two points in a hundred, interval included",
         where=SUMMARY,
-        needs=FIT,
-        models=2,
     ),
     "speed": untried(
         "generation at 128,000 tokens is three times as fast",
