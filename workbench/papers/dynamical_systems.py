@@ -17,6 +17,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,18 @@ from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
+from workbench.papers.kit import Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_most, below, slopes
-from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.kit.trained_arms import (
+    REFERENCE_LEARNED,
+    OfTrainings,
+    Trained,
+    TrainedSizes,
+    add_arms,
+    arms_for,
+    in_each,
+)
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -42,20 +52,14 @@ NORMALISERS = tuple(f"normalised, {kind}" for kind in ("exponential", "softplus"
 
 @dataclass(frozen=True, kw_only=True)
 class GateSizes(TrainedSizes):
-    """Sizes.
+    """How much is asked, and with how many features."""
 
-    Attributes:
-        states: Rows on which step by step and at once are compared.
-        features: How many features approach softmax; ``draws`` of each.
-        texts, tokens: Random texts for the transitions of the model that is asked for.
-    """
-
-    rows: int = 100
-    states: int = 32
-    features: tuple[int, ...] = (16, 64, 256, 1024)
-    draws: int = 4
-    texts: int = 4
-    tokens: int = 32
+    rows: int = size(100, "on which trained arms are judged")
+    states: int = size(32, "rows on which step by step and at once are compared")
+    features: tuple[int, ...] = size((16, 64, 256, 1024), "how many features approach softmax")
+    draws: int = size(4, "random features of each number")
+    texts: int = size(4, "random texts for the transitions of the model that is asked for")
+    tokens: int = size(32, "of each text")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,12 +111,8 @@ def _features(c: Conditions, found: Any, ids: Any, o: GateSizes) -> None:
     c.add("log features", doubled, unit="log of their number", clusters=clusters)
     c["error, most features"], c["error, the pattern of another row"] = own[-1], other[-1]
     c.tables["Distance of linear attention from softmax"] = [
-        {
-            "features": n,
-            "its own pattern": float(own[i].mean()),
-            "that of another row": float(other[i].mean()),
-        }
-        for i, n in enumerate(o.features)
+        {"features": n, "its own pattern": float(mine), "that of another row": float(theirs)}
+        for n, mine, theirs in zip(o.features, own.mean(1), other.mean(1), strict=True)
     ]
 
 
@@ -123,79 +123,63 @@ def _tables(c: Conditions, setting: Setting, found: Any, ids: Any) -> None:
         {"arm": arm, **transitions.spectrum_row(arm_states.read_state(first[arm], ids).transition)}
         for arm in (LSTM, "reversed sigmoid", TIED, *NORMALISERS)
     ]
-    o, (kind, spectrum) = (
-        setting.options,
-        state_spectrum.spectrum_of(
-            setting.model,
-            texts=setting.options.texts,
-            tokens=setting.options.tokens,
-            seed=FIRST_SEED + setting.seed,
-        ),
-    )
+    o = setting.options
+    how = {"texts": o.texts, "tokens": o.tokens, "seed": FIRST_SEED + setting.seed}
+    kind, spectrum = state_spectrum.spectrum_of(setting.model, **how)
     c.tables[f"Transitions of {setting.name}: {kind}, {o.texts} random texts"] = [
         {"part": part, **row} for part, row in spectrum.items()
     ]
 
 
+FormTold = partial(OfTrainings, where="the common form, as told by others")
 GAIN = needs(
     at_most(LSTM, ROOM),
     f"the {LSTM} answers {{{LSTM}:.1%}} of the questions rightly: there is no room to gain",
 )
 TRAINED = [REFERENCE_LEARNED, GAIN]
 CLAIMS = {
-    "recurrent": Claim(
+    "recurrent": FormTold(
         "a gated network computes the same step by step and at once",
         at_most(f"difference, {LSTM}", ROUNDING)
         & below(f"difference, {LSTM}", f"difference, {LSTM}, transitions of another row"),
         why="float32 on both sides; transitions of another row show that the transition matters",
-        where="the common form, as told by others",
-        models=2,
     ),
-    "state space": Claim(
+    "state space": FormTold(
         "normalised attention is a state-space model whose transition is the ratio of its normalisers",
         at_most(f"difference, {NORMALISERS[0]}", ROUNDING)
         & below(f"difference, {NORMALISERS[0]}", f"difference, {NORMALISERS[0]}, a transition of one"),
         why="a transition of one, as linear attention without a normaliser has it, is the control",
-        where="the common form, as told by others",
-        models=2,
     ),
-    "features": Claim(
+    "features": FormTold(
         "with more features linear attention approaches softmax",
         slopes("log error", "log features", falls=True),
         why="positive random features of trained queries and keys; the slope of log error, rows drawn together",
-        where="the common form, as told by others",
-        models=2,
     ),
-    "own": Claim(
+    "own": OfTrainings(
         "what it approaches is its own pattern, not any",
         below("error, most features", "error, the pattern of another row"),
         why="patterns of one layer are alike: a distance alone does not say that it is this row's",
         where="a control of ours",
-        models=2,
     ),
-    "gate": Claim(
+    "gate": OfTrainings(
         "the reversed sigmoid of a state-space model as transition beats the gate of a quasi-LSTM",
         in_each(above, REVERSED, LSTM),
         why="only the transition differs; both begin with 0.982; in each of two trainings",
         where="as told by others",
         needs=TRAINED,
-        models=2,
     ),
-    "tied": Claim(
+    "tied": OfTrainings(
         "and so it does with its gain tied to the transition, as in a state-space model",
         in_each(above, TIED, LSTM),
         why="the other reading of the exchange: a state-space model discretises both alike",
         where="as told by others, reconstructed",
         needs=TRAINED,
-        models=2,
     ),
-    "exponential": Claim(
+    "exponential": Trained(
         "of learned normalisers the exponential is best",
         in_each(above, NORMALISERS[0], NORMALISERS[1]) & in_each(above, NORMALISERS[0], NORMALISERS[2]),
         why="the same attention with another positive function",
         where="as told by others",
-        needs=[REFERENCE_LEARNED],
-        models=2,
     ),
     "arena": untried(
         "rankings on Long Range Arena and WikiText-103",
