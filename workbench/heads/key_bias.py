@@ -7,11 +7,20 @@ step would count. By default weights therefore come on top of how much the head 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.heads.indicators import looked
+from workbench.masks.sequences import causal
+from workbench.model.hooks import hook_name
+from workbench.model.probe import record, wiring
+from workbench.model.prompt import Prompt
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 STEPS = 40
 TINY = 1e-300
@@ -90,6 +99,30 @@ def key_bias_share(
     start, end, whole = (_apart(A, other) for other in (base, fitted, even))
     share = (start - end) / torch.maximum(start, whole).clamp(min=1e-9)
     return torch.where(whole > 1e-9, share.clamp(0, 1), 0.0)
+
+
+@torch.no_grad()
+def key_bias_of_heads(model: TransformerBridge, prompt: Prompt) -> tuple[dict[str, float], tuple[int, ...]]:
+    """Say of every head of a causal model how much of where it looks is a bias of keys, beyond distance.
+
+    Returns:
+        ``key_bias_share`` by head, mean over the prompts; and the layers that show no pattern, which have none.
+
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:induction")
+        >>> shares, without = key_bias_of_heads(model, Prompt(torch.arange(12)[None]))
+        >>> list(shares)[:2], without, all(0 <= share <= 1 for share in shares.values())
+        (['a0.h0', 'a0.h1'], (), True)
+    """
+    layers, found = wiring(model).attention_layers, dict[str, float]()
+    names = {layer: hook_name("pattern", layer) for layer in layers}
+    _, seen = record(model, prompt, list(names.values()))
+    for layer in layers:
+        if (pattern := seen.get(names[layer])) is not None:
+            shares = key_bias_share(pattern, causal(pattern.shape[-1])).mean(0)
+            found |= {f"a{layer}.h{i}": float(share) for i, share in enumerate(shares)}
+    return found, tuple(layer for layer in layers if names[layer] not in seen)
 
 
 def _apart(A: Tensor, other: Tensor) -> Tensor:

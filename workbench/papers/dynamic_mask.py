@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.core.claims import Rows
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits.kinds import ContentMask, Mask
@@ -27,7 +28,8 @@ from workbench.masks import sequences
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import Criterion, above, at_most, beats_draws, no_worse
-from workbench.papers.kit.trained_arms import TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.kit.trained_arms import WHY, OfTrainings, TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -35,7 +37,6 @@ with lazily():
     from workbench.engine import of_task
     from workbench.heads import key_bias
     from workbench.masks import derived
-    from workbench.model import hooks, probe
     from workbench.training.mixers import dynamic_mask
 
 # Criteria, fixed before anything was measured.
@@ -50,16 +51,11 @@ KEYS, TASK = 8, "kv-retrieval"
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicSizes(TrainedSizes):
-    """Sizes.
+    """How much is asked."""
 
-    Attributes:
-        pairs: On which masks are imposed on the model.
-        draws: Of random masks imposed on it.
-    """
-
-    rows: int = 300
-    pairs: int = 64
-    draws: int = 20
+    rows: int = size(300, "on which trained arms are judged")
+    pairs: int = size(64, "on which masks are imposed on the model")
+    draws: int = size(20, "random masks imposed on it")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -73,34 +69,22 @@ def measure(setting: Setting) -> Conditions:
             c.add(f"{task}, {arm}", values, within=SHARE, clusters=part.measures[arm].clusters)
         c.numbers |= {f"{task}, {what}": value for what, value in part.numbers.items()}
         if task == "recall":
-            c.tell(CHANGED, _changed(arms, rows), n=len(rows.inputs))
+            changes = [
+                dynamic_mask.change_with_room(m[DYNAMIC], rows.inputs[:32]) for m in arms.models.values()
+            ]
+            c.tell(CHANGED, max(changes), n=len(rows.inputs))
     _impose(c, setting)
     c.tables["How much of each head is a bias of keys"] = _key_bias(setting)
     return c
 
 
-def _key_bias(setting: Setting) -> list[dict[str, Any]]:
+def _key_bias(setting: Setting) -> Rows:
     """What share of each head's look all queries share, beyond distance: what a mask of keys alone can hold."""
-    model, wired = setting.model, probe.wiring(setting.model)
-    runs = of_task.paired_runs(model, TASK, n=min(8, setting.options.pairs), seed=setting.seed)
-    rows, batch = [], runs.batches[0]
-    names = {layer: hooks.hook_name("pattern", layer) for layer in wired.attention_layers}
-    _, seen = probe.record(model, batch.prompt("clean"), list(names.values()))
-    for layer, name in names.items():
-        if name not in seen:
-            setting.note(f"layer {layer} shows no pattern")
-            continue
-        pattern = seen[name]
-        share = key_bias.key_bias_share(pattern, sequences.causal(pattern.shape[-1])).mean(0)
-        rows += [{"head": f"a{layer}.h{i}", "share": float(value)} for i, value in enumerate(share)]
-    return rows
-
-
-def _changed(arms: Any, rows: Any) -> float:
-    """How much a mask with room for all keys changes the patterns of the trained arm, beside its importance alone."""
-    return max(
-        dynamic_mask.change_with_room(models[DYNAMIC], rows.inputs[:32]) for models in arms.models.values()
-    )
+    runs = of_task.paired_runs(setting.model, TASK, n=min(8, setting.options.pairs), seed=setting.seed)
+    shares, without = key_bias.key_bias_of_heads(setting.model, runs.batches[0].prompt("clean"))
+    for layer in without:
+        setting.note(f"layer {layer} shows no pattern")
+    return [{"head": head, "share": share} for head, share in shares.items()]
 
 
 def _impose(c: Conditions, setting: Setting) -> None:
@@ -134,57 +118,48 @@ def _in(task: str, criterion: Any, name: str, over: str, **how: Any) -> Criterio
     return in_each(criterion, f"{task}, {name}", f"{task}, {over}", **how)
 
 
-WHY = "why nothing can be compared with the reference"
-
-
 def _why(task: str, c: Conditions) -> str:
     return str(c.numbers[f"{task}, {WHY}"])
 
 
-def _learned(task: str, c: Conditions) -> bool:
-    return not _why(task, c)
+def _of_task(task: str) -> partial[Claim]:
+    """A claim about the arms of one task, whose reference has learned it."""
+    why = partial(_why, task)
+    return partial(OfTrainings, needs=[needs(lambda c: not why(c), why)])
 
 
-FIT = {task: needs(partial(_learned, task), partial(_why, task)) for task in TASKS}
 ABLE = needs(
     lambda c: c.numbers["right"] >= 0.9, "the model answers {right:.0%} of the pairs; 90% is asked for"
 )
 TABLES, OURS = "associative recall and needle tests", "an extension of ours"
 CLAIMS = {
-    "room": Claim(
+    "room": OfTrainings(
         "with as much room as there are keys nothing is masked",
         at_most(CHANGED, 0),
         why="an identity: the same weights, with all keys allowed",
         where="definition of the mask",
-        models=2,
     ),
     **{
         f"{task}, {what}": claim
-        for task in TASKS
+        for task, Trained in ((task, _of_task(task)) for task in TASKS)
         for what, claim in {
-            "window": Claim(
+            "window": Trained(
                 f"{task}: a mask from content is better than a window of as many keys",
                 _in(task, above, DYNAMIC, WINDOW),
                 why="same start, batches and number of keys; rows are drawn together",
                 where=TABLES,
-                needs=[FIT[task]],
-                models=2,
             ),
-            "random": Claim(
+            "random": Trained(
                 f"{task}: and better than random keys, as many for every query",
                 _in(task, above, DYNAMIC, RANDOM),
                 why="as many keys far and near, but none of them chosen",
                 where="a control of ours",
-                needs=[FIT[task]],
-                models=2,
             ),
-            "all": Claim(
+            "all": Trained(
                 f"{task}: and nearly as good as all keys",
                 _in(task, no_worse, DYNAMIC, ALL, within=NEARLY),
                 why="within two points in a hundred, interval included",
                 where=TABLES,
-                needs=[FIT[task]],
-                models=2,
             ),
         }.items()
     },
