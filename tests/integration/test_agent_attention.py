@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError
+from workbench.engine.decode_time import processor_seconds
 from workbench.heads.agent_patterns import agent_made, head_agents, missed
 from workbench.papers import agent_attention as study
 from workbench.papers.kinds import Setting
+from workbench.training.mixers.agents import costs_by_length, power_of_length
+from workbench.training.mixers.arm_states import agents_apart, pattern_ranks
+from workbench.training.mixers.arms.agent_counts import AGENTS
+from workbench.training.mixers.lab import Lab
 
 
 def test_one_agent_hands_every_query_the_same_and_misses_the_rest():
@@ -30,6 +35,22 @@ def test_heads_of_a_model_are_read_and_no_agents_beat_the_best_of_their_rank(bri
 
 def test_heads_with_rotary_positions_are_left_out_with_the_reason(bridge_of):
     assert "made again" in head_agents(bridge_of("llama"), texts=1, tokens=8, counts=(1,)).why
+
+
+def test_what_agents_hand_on_is_their_own_pattern_and_not_that_of_more_agents_and_bounds_the_rank():
+    torch.manual_seed(0)
+    model, ids = Lab(AGENTS.arms["2 agents"]), torch.randint(0, 64, (3, 24))
+    assert agents_apart(model, ids, 2).max() < 1e-4 < 1e-3 < agents_apart(model, ids, 4).min()
+    assert pattern_ranks(model, ids).tolist() == [2.0] * 3
+    assert pattern_ranks(Lab(AGENTS.arms["softmax"]), ids).min() > 4
+
+
+def test_costs_are_counted_by_length_and_every_run_of_a_try_is_made():
+    rows = costs_by_length((16, 32), agents=4, d_head=8)
+    assert [row["agents, multiply-adds"] for row in rows] == [4 * 16 * 4 * 8, 4 * 32 * 4 * 8]
+    assert power_of_length(rows, "softmax, multiply-adds") == pytest.approx(2.0)
+    made = []
+    assert processor_seconds(lambda: made.append(1), tries=2, each=3) >= 1e-7 and len(made) == 6
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,7 @@ Controls:
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -27,12 +23,20 @@ from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_most, below, less, no_worse, slopes
-from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.kit.trained_arms import (
+    OfTrainings,
+    Trained,
+    TrainedSizes,
+    add_arms,
+    arms_for,
+    in_each,
+)
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
     from workbench.heads import agent_patterns
-    from workbench.training.mixers import agents
+    from workbench.training.mixers import agents, arm_states
     from workbench.training.mixers.arms import agent_counts
 
 # Criteria, fixed before anything was measured.
@@ -42,18 +46,14 @@ SOFTMAX, HALF, FEW = "softmax", 12, 4
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSizes(TrainedSizes):
-    """Sizes.
+    """How much is asked, and with how many agents."""
 
-    Attributes:
-        texts, tokens: Random texts on which heads of the model are read, and their length.
-        readout: Agents with which heads of the model are made up.
-        lengths: Tokens for which the processor's time is measured, with 16 agents.
-    """
-
-    texts: int = 12
-    tokens: int = 48
-    readout: tuple[int, ...] = (1, 2, 4, 8, 16)
-    lengths: tuple[int, ...] = (256, 512, 1024, 2048)
+    texts: int = size(12, "random texts on which heads of the model are read")
+    tokens: int = size(48, "of each text")
+    readout: tuple[int, ...] = size((1, 2, 4, 8, 16), "agents with which heads of the model are made up")
+    lengths: tuple[int, ...] = size(
+        (256, 512, 1024, 2048), "tokens for which time is measured, with 16 agents"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,59 +87,24 @@ def _identity(c: Conditions, found, rows) -> None:
     """What agents hand on without a pattern beside what their pattern gives, and the rank of patterns."""
     import torch
 
-    ids = torch.from_numpy(rows.inputs).long()
-    apart = []
-    rank: dict[Any, list[np.ndarray]] = {FEW: [], SOFTMAX: []}
-    for models in found.models.values():
-        _, seen = models[f"{FEW} agents"].run_with_cache(ids)
-        q, k, v, z = (seen[f"blocks.0.attn.hook_{name}"] for name in ("q", "k", "v", "z"))
-        handed = agents.agent_outputs(q, k, v, FEW)
-        apart.append(((handed - z).abs().amax((1, 2, 3)) / z.abs().amax((1, 2, 3))).numpy())
-        for name, arm in ((FEW, f"{FEW} agents"), (SOFTMAX, SOFTMAX)):
-            pattern = models[arm].patterns(ids)[0].double()
-            rank[name].append(torch.linalg.matrix_rank(pattern, rtol=1e-5).double().amax(1).numpy())
-    c.add("difference from the pattern", np.mean(apart, axis=0), unit="share of the largest output")
-    c.add(f"rank with {FEW} agents", np.max(rank[FEW], axis=0), unit="rank")
-    c.add("rank of softmax", np.mean(rank[SOFTMAX], axis=0), unit="rank")
+    ids, arm = torch.from_numpy(rows.inputs).long(), f"{FEW} agents"
+    trainings = list(found.models.values())
+    apart = np.mean([arm_states.agents_apart(models[arm], ids, FEW) for models in trainings], axis=0)
+    ranks = {
+        name: [arm_states.pattern_ranks(models[name], ids) for models in trainings] for name in (arm, SOFTMAX)
+    }
+    c.add("difference from the pattern", apart, unit="share of the largest output")
+    c.add(f"rank with {FEW} agents", np.max(ranks[arm], axis=0), unit="rank")
+    c.add("rank of softmax", np.mean(ranks[SOFTMAX], axis=0), unit="rank")
 
 
 def _time(c: Conditions, lengths: tuple[int, ...]) -> None:
     """Processor time and multiply-adds by length, and the power of the length with which they grow."""
-    import torch
-
-    rows = []
-    for n in lengths:
-        q, k, v = torch.randn(3, 1, n, 1, 32, generator=torch.Generator().manual_seed(n))
-        plain = [part.transpose(1, 2) for part in (q, k, v)]
-
-        def softmax(q=plain[0], k=plain[1], v=plain[2]):
-            return (q @ k.mT / 32**0.5).softmax(-1) @ v
-
-        rows.append(
-            {
-                "tokens": n,
-                "agents, seconds": _fastest(partial(agents.agent_outputs, q, k, v, 16)),
-                "softmax, seconds": _fastest(softmax),
-                "agents, multiply-adds": agents.agent_products(n, 16, 32),
-                "softmax, multiply-adds": agents.attention_products(n, 32),
-            }
-        )
+    rows = agents.costs_by_length(lengths)
     c.tables["Cost by length, one head of 32 and 16 agents"] = rows
     for what in ("agents", "softmax"):
         for unit in ("seconds", "multiply-adds"):
-            grown = np.log([row[f"{what}, {unit}"] for row in rows])
-            c.numbers[f"power of {what}, {unit}"] = float(np.polyfit(np.log(lengths), grown, 1)[0])
-
-
-def _fastest(run: Callable[[], object], *, tries: int = 7) -> float:
-    """Seconds of the processor, the least of several tries."""
-    taken = []
-    for _ in range(tries):
-        begun = time.process_time()
-        for _ in range(4):
-            run()
-        taken.append((time.process_time() - begun) / 4)
-    return max(min(taken), 1e-7)
+            c.numbers[f"power of {what}, {unit}"] = agents.power_of_length(rows, f"{what}, {unit}")
 
 
 def _heads(c: Conditions, setting: Setting, o: AgentSizes) -> None:
@@ -168,43 +133,35 @@ def _heads(c: Conditions, setting: Setting, o: AgentSizes) -> None:
 
 
 CLAIMS = {
-    "identity": Claim(
+    "identity": OfTrainings(
         "agent attention is a generalised linear attention",
         at_most("difference from the pattern", ROUNDING),
         why="features softmax(qP') and softmax(Pk') and a state of as many vectors as agents give the same numbers",
         where="a generalised linear attention",
-        models=2,
     ),
-    "rank": Claim(
+    "rank": OfTrainings(
         "its pattern has at most the rank of the number of agents, softmax has more",
         at_most(f"rank with {FEW} agents", FEW) & above("rank of softmax", by=FEW),
         why="softmax trained alike is the control: a rank that every pattern has would say nothing",
         where="a generalised linear attention",
-        models=2,
     ),
-    "grows": Claim(
+    "grows": Trained(
         "with more agents recall comes nearer to softmax",
         slopes("right answers", "doublings of agents"),
         why="the slope over 1 to 24 agents; rows are drawn together",
         where="an extension of ours",
-        needs=[REFERENCE_LEARNED],
-        models=2,
     ),
-    "as good": Claim(
+    "as good": Trained(
         f"{HALF} agents, half as many as tokens, are as good as softmax",
         in_each(no_worse, f"{HALF} agents", SOFTMAX, within=WITHIN),
         why="in each of two trainings",
         where="an extension of ours",
-        needs=[REFERENCE_LEARNED],
-        models=2,
     ),
-    "pooled": Claim(
+    "pooled": Trained(
         "agents pooled from queries recall more than as many random ones",
         in_each(above, f"{FEW} agents", f"{FEW} random agents"),
         why="the same rank and cost, the same start: only where agents come from differs",
         where="a control of ours",
-        needs=[REFERENCE_LEARNED],
-        models=2,
     ),
     "cost": Claim(
         "the cost grows linearly with the number of tokens",

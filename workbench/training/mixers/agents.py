@@ -6,11 +6,17 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
+from workbench.engine.decode_time import processor_seconds
 from workbench.heads.agent_patterns import agent_made
 from workbench.heads.pattern_rank import agent_pattern, pooled
 from workbench.training.mixers.plugs import Content, Scores, Values, Visible, Width
@@ -43,6 +49,55 @@ def agent_products(tokens: int, agents: int, d_head: int) -> int:
 def attention_products(tokens: int, d_head: int) -> int:
     """Count multiply-adds of one head of plain attention: two products of ``tokens x tokens x d_head``."""
     return 2 * tokens * tokens * d_head
+
+
+def costs_by_length(lengths: Sequence[int], *, agents: int = 16, d_head: int = 32) -> Rows:
+    """Measure the processor's seconds and count multiply-adds of one head, with agents and with softmax.
+
+    Returns:
+        One row per number of tokens.
+    """
+    rows: Rows = []
+    for n in lengths:
+        q, k, v = torch.randn(3, 1, n, 1, d_head, generator=torch.Generator().manual_seed(n))
+        plain = [part.transpose(1, 2) for part in (q, k, v)]
+        handed, looked = partial(agent_outputs, q, k, v, agents), partial(softmax_outputs, *plain)
+        rows.append({
+            "tokens": n,
+            "agents, seconds": processor_seconds(handed), "softmax, seconds": processor_seconds(looked),
+            "agents, multiply-adds": agent_products(n, agents, d_head),
+            "softmax, multiply-adds": attention_products(n, d_head),
+        })  # fmt: skip
+    return rows
+
+
+def softmax_outputs(
+    q: Float[Tensor, "*batch query d_head"],
+    k: Float[Tensor, "*batch key d_head"],
+    v: Float[Tensor, "*batch key d_head"],
+) -> Float[Tensor, "*batch query d_head"]:
+    """Return what plain attention hands on: every query looks at every key.
+
+    Example:
+        >>> one = torch.ones(1, 2, 4)
+        >>> softmax_outputs(one, one, torch.tensor([[[0.0] * 4, [1.0] * 4]]))[0, 0].tolist()
+        [0.5, 0.5, 0.5, 0.5]
+    """
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+def power_of_length(rows: Rows, cost: str) -> float:
+    """Fit the power of the number of tokens with which a cost grows: 1 is linear, 2 quadratic.
+
+    Args:
+        rows: Of ``costs_by_length``; ``cost`` is a column of them.
+
+    Example:
+        >>> round(power_of_length([{"tokens": n, "cost": 3 * n * n} for n in (8, 16, 32)], "cost"), 6)
+        2.0
+    """
+    tokens, costs = ([row[name] for row in rows] for name in ("tokens", cost))
+    return float(np.polyfit(np.log(tokens), np.log(costs), 1)[0])
 
 
 def causal_agent_pattern(q: Values, k: Values, agents: AgentVectors) -> Scores:

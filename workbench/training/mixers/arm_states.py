@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.core.errors import OptionError
+from workbench.training.mixers.agents import agent_outputs
 from workbench.training.mixers.attention import MixedAttention
 from workbench.training.mixers.lab import Lab
 from workbench.training.mixers.normalisers import LearnedNormaliser
@@ -101,3 +102,23 @@ def feature_errors(q: Values, k: Values, *, n: int, draws: int) -> Float[np.ndar
         for i, target in enumerate((wanted, wanted.roll(1, 0))):
             found[i] += (made - target).abs().sum(-1).mean((1, 2)) / 2 / draws
     return found.double().numpy()
+
+
+@torch.no_grad()
+def agents_apart(model: Lab, ids: Ids, n: int, layer: int = 0) -> Float[np.ndarray, " batch"]:
+    """Say how far what ``n`` pooled agents hand on without a pattern is from what a layer gave by its pattern.
+
+    Returns:
+        The largest difference of each row as a share of its largest output; 0 where both are the same.
+    """
+    _, seen = model.run_with_cache(ids)
+    q, k, v, z = (seen[f"blocks.{layer}.attn.hook_{name}"] for name in ("q", "k", "v", "z"))
+    handed = agent_outputs(q, k, v, n)
+    return ((handed - z).abs().amax((1, 2, 3)) / z.abs().amax((1, 2, 3))).numpy()
+
+
+@torch.no_grad()
+def pattern_ranks(model: Lab, ids: Ids, layer: int = 0) -> Float[np.ndarray, " batch"]:
+    """Return the rank of a layer's patterns, the largest of its heads, row by row; at most the number of tokens."""
+    pattern = model.patterns(ids)[layer].double()
+    return torch.linalg.matrix_rank(pattern, rtol=1e-5).double().amax(1).numpy()
