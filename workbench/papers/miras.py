@@ -15,55 +15,49 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, below
-from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.kit.trained_arms import (
+    REFERENCE_LEARNED,
+    OfTrainings,
+    TrainedSizes,
+    add_arms,
+    arms_for,
+    in_each,
+)
+from workbench.papers.options import size as described
 from workbench.papers.registry import add_paper
 
 with lazily():
-    from workbench.training.mixers import associative, memory_streams
+    from workbench.training.mixers import memory_streams
 
 # Criteria, fixed before anything was measured.
 ROOM, CLEAN, FIRST_SEED = 0.98, 0.5, 17_000_000
-MODELS: dict[Any, str] = {  # by rule
-    "hebb": "linear attention",
-    "delta": "the delta rule",
-    "lp": "Moneta",
-    "huber": "Yaad",
-    "kl": "Memora",
-}
+MODELS: dict[Any, str] = {"hebb": "linear attention", "delta": "the delta rule"}  # by rule
+MODELS |= {"lp": "Moneta", "huber": "Yaad", "kl": "Memora"}
 COSINE = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySizes(TrainedSizes):
-    """Sizes.
+    """How much is stored and asked."""
 
-    Attributes:
-        streams: Of random pairs; ``d`` is the length of keys and values.
-        loads: Pairs a stream, as multiples of ``d``; the first claim is about one times.
-        few: Pairs a stream with outliers, of which there are ``outliers``, ``size`` times as long as the others.
-        keep: What a forgetting memory keeps at every step.
-        texts, tokens: Random texts for the heads of the model.
-    """
-
-    rows: int = 100
-    streams: int = 60
-    d: int = 32
-    loads: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
-    few: int = 16
-    outliers: int = 2
-    size: float = 30.0
-    keep: float = 0.95
-    texts: int = 8
-    tokens: int = 48
+    rows: int = described(100, "on which trained arms are judged")
+    streams: int = described(60, "of random pairs")
+    d: int = described(32, "length of keys and values")
+    loads: tuple[float, ...] = described((0.25, 0.5, 1.0, 2.0), "pairs a stream, as multiples of the length")
+    few: int = described(16, "pairs a stream with outliers")
+    outliers: int = described(2, "of these, so many are longer")
+    size: float = described(30.0, "times as long as the others")
+    keep: float = described(0.95, "what a forgetting memory keeps at every step")
+    texts: int = described(8, "random texts for the heads of the model")
+    tokens: int = described(48, "of each text")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,13 +88,11 @@ def _loads(c: Conditions, o: MemorySizes, seed: int) -> None:
         row: dict[str, object] = {"pairs": n}
         for rule in ("hebb", "delta"):
             rate = memory_streams.best_rate(rule, *tried)
-            state = associative.store(rule, keys, values, rate=rate)
-            found = memory_streams.recalled(state, keys, values).mean(1).numpy()
+            found = memory_streams.recall(rule, keys, values, rate=rate).mean(1).numpy()
             row |= {MODELS[rule]: float(found.mean()), f"rate of {MODELS[rule]}": rate}
             if load == 1:
-                c[f"{rule}, full"] = found
-                other = memory_streams.recalled(state, keys, values.roll(1, 1)).mean(1).numpy()
-                c[f"{rule}, full, values of other keys"] = other
+                others = memory_streams.recall(rule, keys, values, wanted=values.roll(1, 1), rate=rate)
+                c[f"{rule}, full"], c[f"{rule}, full, values of other keys"] = found, others.mean(1).numpy()
         rows.append(row)
     c.tables[f"Recall by the number of pairs, {o.d} dimensions"] = rows
 
@@ -110,14 +102,12 @@ def _outliers(c: Conditions, o: MemorySizes, seed: int) -> None:
     keys, values = memory_streams.drawn_pairs(o.few, o.d, streams=o.streams, seed=seed)
     tried = memory_streams.drawn_pairs(o.few, o.d, streams=16, seed=seed + 50)
     long, places = memory_streams.with_outliers(values, many=o.outliers, size=o.size, seed=seed)
-    ordinary = np.ones((o.streams, o.few), dtype=bool)
-    np.put_along_axis(ordinary, places.numpy(), False, axis=1)
     rows = []
     for rule, name in MODELS.items():
         rate = memory_streams.best_rate(rule, *tried)
         for what, given in (("outliers", long), ("no outliers", values)):
-            cosines = memory_streams.recalled(associative.store(rule, keys, given, rate=rate), keys, values)
-            c[f"{rule}, {what}"] = np.where(ordinary, cosines.numpy(), 0).sum(1) / ordinary.sum(1)
+            cosines = memory_streams.recall(rule, keys, given, wanted=values, rate=rate)
+            c[f"{rule}, {what}"] = memory_streams.mean_but(cosines, places).numpy()
         found = {what: c.mean(f"{rule}, {what}") for what in ("no outliers", "outliers")}
         rows.append({"rule": name, "rate": rate, **found})
     c.tables[f"Recall of ordinary pairs beside {o.outliers} values {o.size:g} times as long"] = rows
@@ -129,7 +119,7 @@ def _retention(c: Conditions, o: MemorySizes, seed: int) -> None:
     keys, values = memory_streams.drawn_pairs(n, o.d, streams=o.streams, seed=seed)
     rows = []
     for name, keep in (("keeping", 1.0), ("forgetting", o.keep)):
-        found = memory_streams.recalled(associative.store("delta", keys, values, keep=keep), keys, values)
+        found = memory_streams.recall("delta", keys, values, keep=keep)
         quarters = found.unflatten(1, (4, -1)).mean(2).numpy() if n % 4 == 0 else None
         oldest, newest = found[:, : n // 4].mean(1).numpy(), found[:, -(n // 4) :].mean(1).numpy()
         c[f"{name}, oldest quarter"], c[f"{name}, newest quarter"] = oldest, newest
@@ -143,33 +133,27 @@ def _heads(c: Conditions, setting: Setting, o: MemorySizes) -> None:
     seed = FIRST_SEED + setting.seed
     heads, keys, values = memory_streams.head_pairs(setting.model, texts=o.texts, tokens=o.tokens, seed=seed)
     clusters = [head for head in heads for _ in range(o.texts)]
-    found = {
-        rule: memory_streams.recalled(
-            associative.store(rule, keys.flatten(0, 1), values.flatten(0, 1)),
-            keys.flatten(0, 1),
-            values.flatten(0, 1),
-        ).mean(1)
-        for rule in ("hebb", "delta")
-    }
+    streams = keys.flatten(0, 1), values.flatten(0, 1)
+    found = {rule: memory_streams.recall(rule, *streams).mean(1).cpu().numpy() for rule in ("hebb", "delta")}
     for rule, cosines in found.items():
-        c.add(f"{rule}, heads", cosines.cpu().numpy(), within=COSINE, unit="cosine", clusters=clusters)
+        c.add(f"{rule}, heads", cosines, within=COSINE, unit="cosine", clusters=clusters)
+    means = {MODELS[rule]: cosines.reshape(-1, o.texts).mean(1) for rule, cosines in found.items()}
     c.tables["Heads of the model as memories"] = [
-        {
-            "head": head,
-            **{MODELS[rule]: float(found[rule][i * o.texts : (i + 1) * o.texts].mean()) for rule in found},
-        }
+        {"head": head, **{name: float(mean[i]) for name, mean in means.items()}}
         for i, head in enumerate(heads)
     ]
 
 
+Told = partial(Claim, where="as told by others", models=None)
+
+
 def _beats(rule: str) -> Claim:
-    return Claim(
+    return OfTrainings(
         f"trained, {MODELS[rule]} recalls more than linear attention and the delta rule",
         in_each(above, rule, "hebb") & in_each(above, rule, "delta"),
         why="the same layer, start and batches; in each of two trainings",
         where="as told by others; the memory is a matrix here",
         needs=[REFERENCE_LEARNED, GAIN],
-        models=2,
     )
 
 
@@ -182,36 +166,28 @@ STORES = needs(
     f"without outliers the delta rule recalls with a cosine of {{delta, no outliers:.2f}}; {CLEAN:g} is asked for",
 )
 CLAIMS = {
-    "stores": Claim(
+    "stores": Told(
         "the delta rule stores more than the dot product",
         above("delta, full", "hebb, full") & above("delta, full", "delta, full, values of other keys"),
         why="as many pairs as dimensions; values of other keys are the chance level",
-        where="as told by others",
-        models=None,
     ),
-    "huber": Claim(
+    "huber": Told(
         "Huber withstands outliers where squared error does not",
         above("huber, outliers", "delta, outliers"),
         why="recall of the ordinary pairs alone; rates were chosen on streams without outliers",
-        where="as told by others",
         needs=[STORES],
-        models=None,
     ),
-    "lp": Claim(
+    "lp": Told(
         "so does an l_p norm, with the paper's p of 3",
         above("lp, outliers", "delta, outliers"),
         why="the same streams",
-        where="as told by others",
         needs=[STORES],
-        models=None,
     ),
-    "retention": Claim(
+    "retention": Told(
         "retention trades age against capacity",
         above("forgetting, newest quarter", "keeping, newest quarter")
         & below("forgetting, oldest quarter", "keeping, oldest quarter"),
         why="half as many pairs again as dimensions: what is kept longer costs what is new",
-        where="as told by others",
-        models=None,
     ),
     "heads": Claim(
         "on keys and values of a model's heads the delta rule recalls more, too",

@@ -55,13 +55,51 @@ def recalled(
     return F.cosine_similarity(said, values, dim=-1)
 
 
+def recall(
+    rule: Rule,
+    keys: Keys,
+    values: Stored,
+    *,
+    wanted: Stored | None = None,
+    rate: float = 1.0,
+    keep: float = 1.0,
+) -> Float[Tensor, "stream pair"]:
+    """Let a memory read pairs one after the other, then ask for every key again.
+
+    Args:
+        wanted: Values that the answers are compared with; by default those that were read.
+        rate, keep: Of the rule (`store`).
+
+    Returns:
+        The cosine of each answer with the value wanted, from -1 to 1; 0 for a memory that says nothing.
+
+    Example:
+        >>> keys = torch.eye(3)[None]
+        >>> recall("delta", keys, keys).tolist(), recall("delta", keys, keys, wanted=keys.roll(1, 1)).tolist()
+        ([[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]])
+    """
+    state = store(rule, keys, values, rate=rate, keep=keep)
+    return recalled(state, keys, values if wanted is None else wanted)
+
+
+def mean_but(
+    cosines: Float[Tensor, "stream pair"], places: Int[Tensor, "stream outlier"]
+) -> Float[Tensor, " stream"]:
+    """Return the mean over the pairs of each stream that are not at these places.
+
+    Example:
+        >>> mean_but(torch.tensor([[1.0, 0.0, 0.5]]), torch.tensor([[1]])).tolist()
+        [0.75]
+    """
+    counts = torch.ones_like(cosines).scatter(1, places, 0.0)
+    return (cosines * counts).sum(1) / counts.sum(1)
+
+
 def best_rate(
     rule: Rule, keys: Keys, values: Stored, *, rates: Sequence[float] = RATES, keep: float = 1.0
 ) -> float:
     """Return the rate with which a memory recalls these pairs best; give other pairs than those that are reported."""
-    found = [
-        float(recalled(store(rule, keys, values, rate=r, keep=keep), keys, values).mean()) for r in rates
-    ]
+    found = [float(recall(rule, keys, values, rate=rate, keep=keep).mean()) for rate in rates]
     return rates[max(range(len(rates)), key=lambda i: found[i])]
 
 
