@@ -146,6 +146,22 @@ def random_ground(
     )
 
 
+def text_or_random(
+    model: TransformerBridge, *, n: int = 16, length: int | None = None, seed: int = 0
+) -> tuple[Ground, tuple[str, ...]]:
+    """Return windows of the built-in text where the tokenizer covers it, else repeated random tokens; and why.
+
+    Raises:
+        OptionError: if ``length`` does not fit the context.
+        TaskError: if random tokens are needed and the model has no embedding for its marks.
+    """
+    ground, notes = text_ground(model, n=n, length=length, seed=seed)
+    if ground is not None:
+        return ground, notes
+    random, more = random_ground(model, n=n, length=length, seed=seed)
+    return random, (*(f"random tokens in place of the text: {said}" for said in notes), *more)
+
+
 def text_ground(
     model: TransformerBridge, corpus: Corpus = None, *, n: int = 16, length: int | None = None, seed: int = 0
 ) -> tuple[Ground | None, tuple[str, ...]]:

@@ -25,6 +25,7 @@ from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, no_worse
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.training import docstring_words
 
@@ -45,20 +46,14 @@ OWN, DRAWN = "heads pushed along the slope", "heads pushed at random"
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSizes:
-    """Sizes.
+    """How much is read, and how far attention is pushed."""
 
-    Attributes:
-        each: Texts of every module, to train on and to judge on, at most.
-        eps: Length of the step that all are compared at; ``lengths`` are those whose spread is measured.
-        attack: Length of the step that is tried on trained classifiers and on heads.
-    """
-
-    each: int = 400
-    steps: int = 100
-    eps: float = 5.0
-    lengths: tuple[float, ...] = (1.0, 5.0, 15.0)
-    attack: float = 1.0
-    windows: int = 8
+    each: int = size(400, "texts of every module, to train on and to judge on, at most")
+    steps: int = size(100, "of a training")
+    eps: float = size(5.0, "length of the step that all are compared at")
+    lengths: tuple[float, ...] = size((1.0, 5.0, 15.0), "lengths of the step whose spread is measured")
+    attack: float = size(1.0, "length of the step that is tried on trained classifiers and on heads")
+    windows: int = size(8, "of the text on which heads are pushed")
 
     def __post_init__(self) -> None:
         if self.eps not in self.lengths or len(self.lengths) < 2:
@@ -87,11 +82,8 @@ def measure(setting: Setting) -> Conditions:
             test = (ids[texts.first :], labels[texts.first :])
             readings.setdefault((name, eps), []).append(pushed.read_classifier(made, *test, eps=o.attack))
     _told(c, o, readings)
-    c.numbers |= {
-        "texts": len(ids) - texts.first,
-        "classes": len(texts.classes),
-        "chance": 1 / len(texts.classes),
-    }
+    n = len(texts.classes)
+    c.numbers |= {"texts": len(ids) - texts.first, "classes": n, "chance": 1 / n}
     _heads(c, setting)
     return c
 
@@ -130,9 +122,9 @@ def _told(c: Conditions, o: AttentionSizes, readings: dict[tuple[str, float], li
 def _heads(c: Conditions, setting: Setting) -> None:
     """How much the loss of the model rises when one head is pushed, along the slope and at random; heads are items."""
     o = setting.options
-    ground, _ = grounds.text_ground(setting.model, None, n=o.windows, seed=setting.seed)
-    if ground is None:
-        ground, _ = grounds.random_ground(setting.model, n=o.windows, seed=setting.seed)
+    ground, notes = grounds.text_or_random(setting.model, n=o.windows, seed=setting.seed)
+    for said in notes:
+        setting.note(said)
     _, ids = next(ground.batches())
     rows = {}
     for name, random in ((OWN, None), (DRAWN, setting.seed)):
