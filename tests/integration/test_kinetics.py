@@ -7,7 +7,7 @@ import torch
 
 import workbench as wb
 from workbench.core.errors import OptionError
-from workbench.engine.decode_time import LayerShape, decode_step, seconds_of
+from workbench.engine.decode_time import LayerShape, decode_step, seconds_of, token_times
 from workbench.papers import kinetics as study
 from workbench.papers.kinds import Setting
 
@@ -26,6 +26,14 @@ def test_a_step_reads_every_key_once_and_answers_alike():
     longer = decode_step(LayerShape(heads=4, kv_heads=1, d_head=8), 128, seed=2)
     assert not torch.equal(step(), longer())
     assert seconds_of(step, repeats=2) >= 0
+
+
+def test_times_are_of_one_thread_and_every_layer_at_every_context():
+    before = torch.get_num_threads()
+    rows = token_times((8, 16), kv_heads=(4, 1), heads=4, d_head=8, repeats=1)
+    assert [(row["KV heads"], row["context"]) for row in rows] == [(4, 8), (4, 16), (1, 8), (1, 16)]
+    assert rows[0]["numbers read"] == 4 * rows[2]["numbers read"] == 2 * 8 * 4 * 8
+    assert torch.get_num_threads() == before
 
 
 def test_costs_are_counted_and_few_keys_are_asked_of_the_model():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
+from workbench.engine.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +91,42 @@ def seconds_of(step: Callable[[], object], *, repeats: int = 7) -> float:
         step()
         found.append(time.thread_time() - start)
     return min(found)
+
+
+def token_times(
+    contexts: Sequence[int], *, kv_heads: Sequence[int], heads: int, d_head: int, repeats: int, seed: int = 0
+) -> Rows:
+    """Measure the time of one token on one core, in layers that differ in how many heads share keys.
+
+    Returns:
+        One row per number of KV heads and context: operations, numbers read, and the least seconds of ``repeats``.
+    """
+    rows: Rows = []
+    with one_thread():
+        for shared in kv_heads:
+            shape = LayerShape(heads=heads, kv_heads=shared, d_head=d_head)
+            for context in contexts:
+                step = decode_step(shape, context, seed=seed)
+                rows.append({
+                    "KV heads": shared, "context": context, "FLOP": shape.flop(context),
+                    "numbers read": shape.read(context), "seconds": seconds_of(step, repeats=repeats),
+                })  # fmt: skip
+    return rows
+
+
+def processor_seconds(run: Callable[[], object], *, tries: int = 7, each: int = 4) -> float:
+    """Return the seconds of the processor that a run took, all threads together, the least of several tries.
+
+    Args:
+        each: Runs of one try, of which the mean counts.
+
+    Returns:
+        At least 1e-7: the clock has steps, and a logarithm of it has to exist.
+    """
+    taken = []
+    for _ in range(tries):
+        begun = time.process_time()
+        for _ in range(each):
+            run()
+        taken.append((time.process_time() - begun) / each)
+    return max(min(taken), 1e-7)

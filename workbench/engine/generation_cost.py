@@ -7,13 +7,19 @@ Reads of the parameters are left out, as a large batch shares them. No torch her
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from workbench.core.claims import Rows
 from workbench.core.errors import ModelError, OptionError
 from workbench.model.outline import Outline
 
 INTENSITY = 562.5  # operations in the time of one byte: 4.5 PFLOP/s over 8 TB/s
 BYTES = 2  # of a number in bfloat16
+QWEN3 = {  # billions of parameters, layers, heads; every one has 8 KV heads of 128
+    "0.6B": (0.596, 28, 16), "1.7B": (1.72, 28, 16), "4B": (4.02, 36, 32),
+    "8B": (8.19, 36, 32), "14B": (14.8, 40, 40), "32B": (32.8, 64, 64),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +125,41 @@ def _widths(model: Outline) -> tuple[int, int]:
     """Numbers of queries, and of keys, that one token has in all layers."""
     head = model.d_head or model.d_model // max(1, model.n_heads)
     return model.n_heads * head * model.n_layers, model.n_kv_heads * head * model.n_layers
+
+
+def qwen3() -> dict[str, Outline]:
+    """Return the outlines of six published models of one family, 0.6 to 32 billion parameters.
+
+    Example:
+        >>> qwen3()["8B"].n_layers, qwen3()["8B"].n_kv_heads
+        (36, 8)
+    """
+    return {
+        name: Outline(
+            name=name, n_layers=layers, n_heads=heads, n_kv_heads=8, d_model=heads * 128, d_head=128,
+            n_parameters=int(billions * 1e9), attn_only=False, parallel=False, head_writes=True,
+        )
+        for name, (billions, layers, heads) in QWEN3.items()
+    }  # fmt: skip
+
+
+def cost_rows(models: Mapping[str, Outline], lengths: Sequence[int], *, prompt: int, budget: int) -> Rows:
+    """Count what answers of several lengths cost in several models.
+
+    Args:
+        budget: Keys that a token looks at where attention is sparse.
+
+    Returns:
+        One row per model and length: operations and equivalents in units of 10^12, the share of reads from 0 to 1.
+    """
+    rows: Rows = []
+    for name, model in models.items():
+        for generated in lengths:
+            dense = generation_cost(model, prompt=prompt, generated=generated)
+            few = generation_cost(model, prompt=prompt, generated=generated, budget=budget)
+            rows.append({
+                "model": name, "generated": generated, "TFLOP": dense.flop / 1e12,
+                "equivalent TFLOP": dense.equivalent / 1e12, "share of reads": dense.read_share,
+                f"equivalent TFLOP, {budget:,} keys": few.equivalent / 1e12,
+            })  # fmt: skip
+    return rows

@@ -15,8 +15,9 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,11 +25,11 @@ from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits import kinds, substitute
-from workbench.engine.generation_cost import GenerationCost, generation_cost
-from workbench.model.outline import Outline
+from workbench.engine.generation_cost import cost_rows, generation_cost, qwen3
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, beats_draws, below, correlates, less, no_worse
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.view.pictures import Curves
 
@@ -42,61 +43,38 @@ with lazily():
 
 # Criteria, fixed before anything was measured.
 HALF, LEARNED, NEAR, RANK = 0.5, 0.8, 0.05, 0.8
-PROMPT, LONG = 1_000, 10_000  # tokens of a prompt and of a long answer
+PROMPT, LONG, BUDGET = 1_000, 10_000, 1_024  # tokens of a prompt and of a long answer; keys in a table
+INTENSITY_HERE = (
+    10.0  # operations in the time of one number read, of one core; only the order of costs is used
+)
 FIRST_SEED = 18_000_000
-FAMILY = {  # billions of parameters, layers, heads; every one has 8 KV heads of 128
-    "0.6B": (0.596, 28, 16), "1.7B": (1.72, 28, 16), "4B": (4.02, 36, 32),
-    "8B": (8.19, 36, 32), "14B": (14.8, 40, 40), "32B": (32.8, 64, 64),
-}  # fmt: skip
 READS, SHORT_READS = "share of reads", "share of reads at a tenth of the length"
-BY_FLOP, BY_COST = (
-    "cost of the next larger model, by operations",
-    "cost of the next larger model, by equivalents",
-)
-FULL, SPARSE, RANDOM, LAST = (
-    "all keys",
-    "few keys by the head's own score",
-    "few random keys",
-    "the last few keys",
-)
+BY_FLOP = "cost of the next larger model, by operations"
+BY_COST = "cost of the next larger model, by equivalents"
+FULL, SPARSE = "all keys", "few keys by the head's own score"
+RANDOM, LAST = "few random keys", "the last few keys"
 TIME, COUNTED = "seconds of one token", "equivalents of one token"
 OWN, SHARED = "seconds, keys of every head", "seconds, keys shared by heads"
 
 
 @dataclass(frozen=True, kw_only=True)
 class KineticsSizes:
-    """Sizes.
+    """How much is asked, and at which lengths."""
 
-    Attributes:
-        lengths: Tokens generated, in the tables.
-        pairs: Prompts of the task.
-        keys: That every query keeps.
-        draws: Of random keys.
-        contexts: Tokens that are kept, for the time of one token.
-        repeats: Of a timed step; the least counts.
-    """
-
-    lengths: tuple[int, ...] = (100, 300, 1_000, 3_000, 10_000, 30_000)
-    pairs: int = 128
-    keys: int = 8
-    draws: int = 20
-    contexts: tuple[int, ...] = (256, 512, 1_024, 2_048, 4_096, 8_192, 16_384)
-    repeats: int = 7
+    lengths: tuple[int, ...] = size(
+        (100, 300, 1_000, 3_000, 10_000, 30_000), "tokens generated, in the tables"
+    )
+    pairs: int = size(128, "prompts of the task")
+    keys: int = size(8, "that every query keeps")
+    draws: int = size(20, "of random keys")
+    contexts: tuple[int, ...] = size(
+        (256, 512, 1_024, 2_048, 4_096, 8_192, 16_384), "tokens that are kept, for the time of one token"
+    )
+    repeats: int = size(7, "of a timed step; the least counts")
 
     def __post_init__(self) -> None:
         if self.pairs < 2 or len(self.contexts) < 3:
             raise OptionError("two prompts and three contexts are the least that can be compared")
-
-
-def family() -> dict[str, Outline]:
-    """The outlines of six published models of one family."""
-    return {
-        name: Outline(
-            name=name, n_layers=layers, n_heads=heads, n_kv_heads=8, d_model=heads * 128, d_head=128,
-            n_parameters=int(billions * 1e9), attn_only=False, parallel=False, head_writes=True,
-        )
-        for name, (billions, layers, heads) in FAMILY.items()
-    }  # fmt: skip
 
 
 def measure(setting: Setting) -> Conditions:
@@ -112,45 +90,31 @@ def measure(setting: Setting) -> Conditions:
 
 def _costs(c: Conditions, o: KineticsSizes) -> None:
     """Shares of reads, and how much more the next larger model costs, by operations and by equivalents."""
-    models = family()
-
-    def cost(name: str, generated: int, **how: Any) -> GenerationCost:
-        return generation_cost(models[name], prompt=PROMPT, generated=generated, **how)
-
+    models, cost = qwen3(), partial(generation_cost, prompt=PROMPT)
     for name, generated in ((READS, LONG), (SHORT_READS, LONG // 10)):
-        c.add(
-            name, np.array([cost(one, generated).read_share for one in models]), unit="share of equivalents"
-        )
-    steps = list(pairwise(models))
+        shares = [cost(one, generated=generated).read_share for one in models.values()]
+        c.add(name, np.array(shares), unit="share of equivalents")
+    costs = {name: cost(one, generated=LONG) for name, one in models.items()}
+    steps = list(pairwise(costs.values()))
     for name, of in ((BY_FLOP, "flop"), (BY_COST, "equivalent")):
-        times = [getattr(cost(large, LONG), of) / getattr(cost(small, LONG), of) for small, large in steps]
+        times = [getattr(large, of) / getattr(small, of) for small, large in steps]
         c.add(name, np.array(times), unit="times the cost of the smaller")
     c.tell("least step", float(c[BY_COST].min()), control=float(c[BY_FLOP].min()), n=len(steps))
-    rows = []
-    for name in models:
-        for generated in o.lengths:
-            dense, few = cost(name, generated), cost(name, generated, budget=1_024)
-            rows.append({
-                "model": name, "generated": generated, "TFLOP": dense.flop / 1e12,
-                "equivalent TFLOP": dense.equivalent / 1e12, "share of reads": dense.read_share,
-                "equivalent TFLOP, 1,024 keys": few.equivalent / 1e12,
-            })  # fmt: skip
+    rows = cost_rows(models, o.lengths, prompt=PROMPT, budget=BUDGET)
     c.tables["Costs by length of the answer"] = rows
-    lines: list[dict[str, Any]] = [
-        {"generated": n, **{str(r["model"]): r["share of reads"] for r in rows if r["generated"] == n}}
-        for n in o.lengths
-    ]
-    c.pictures["Reads by length of the answer"] = Curves.of_rows(
-        lines, "generated", list(models), log_x=True, x_label="tokens generated", y_label="share of reads"
+    lines = {
+        name: [(r["generated"], r["share of reads"]) for r in rows if r["model"] == name] for name in models
+    }
+    c.pictures["Reads by length of the answer"] = Curves.of(
+        lines, log_x=True, x_label="tokens generated", y_label="share of reads"
     )
 
 
 def _sparse(c: Conditions, setting: Setting) -> None:
     """Right answers of the model with all keys, and with few of them for every query of every head."""
     o, model = setting.options, setting.model
-    runs = setting.begin(
-        of_task.paired_runs(model, "kv-retrieval", n=o.pairs, seed=FIRST_SEED + setting.seed)
-    )
+    asked = of_task.paired_runs(model, "kv-retrieval", n=o.pairs, seed=FIRST_SEED + setting.seed)
+    runs = setting.begin(asked)
     heads = tuple(f"a{n}" for n in probe.wiring(model).attention_layers)
 
     def answers(edit: ModelEdit | None) -> np.ndarray:
@@ -176,64 +140,45 @@ def _sparse(c: Conditions, setting: Setting) -> None:
 
 def _times(c: Conditions, o: KineticsSizes, seed: int) -> None:
     """Seconds of one token in two layers of equal operations in attention, one of which shares keys among heads."""
-    import torch
-
-    threads, rows = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
-        for kv_heads in (8, 1):
-            shape = decode_time.LayerShape(heads=8, kv_heads=kv_heads, d_head=32)
-            for context in o.contexts:
-                step = decode_time.decode_step(shape, context, seed=seed)
-                rows.append({
-                    "KV heads": kv_heads, "context": context, "FLOP": shape.flop(context),
-                    "numbers read": shape.read(context), "seconds": decode_time.seconds_of(step, repeats=o.repeats),
-                })  # fmt: skip
-    finally:
-        torch.set_num_threads(threads)
+    how = {"heads": 8, "d_head": 32, "repeats": o.repeats, "seed": seed}
+    rows = decode_time.token_times(o.contexts, kv_heads=(8, 1), **how)
     c.tables["One token, one layer, one core"] = rows
+    counted = [row["FLOP"] + INTENSITY_HERE * row["numbers read"] for row in rows]
     c.add(TIME, np.array([row["seconds"] for row in rows]), unit="seconds")
-    # a core does about as many operations as it reads numbers in the same time, to one order of magnitude
-    c.add(
-        COUNTED,
-        np.array([row["FLOP"] + INTENSITY_HERE * row["numbers read"] for row in rows]),
-        unit="operations",
-    )
+    c.add(COUNTED, np.array(counted), unit="operations")
     for name, kv_heads in ((OWN, 8), (SHARED, 1)):
         c.add(name, np.array([row["seconds"] for row in rows if row["KV heads"] == kv_heads]), unit="seconds")
 
 
-INTENSITY_HERE = (
-    10.0  # operations in the time of one number read, of one core; only the order of costs is used
-)
 DOES = needs(
     at_least(FULL, LEARNED),
     f"with all keys the model answers {{{FULL}:.0%}} of the prompts; 80 % is asked for",
 )
+Counted = partial(Claim, models=None)
+CountedHere = partial(Counted, where="an extension of ours")
+Answered = partial(Claim, where="abstract, reconstructed; a small model", needs=[DOES])
 CLAIMS = {
-    "reads": Claim(
+    "reads": Counted(
         "reading keys and values dominates the cost of long answers",
         above(READS, by=HALF) & above(READS, SHORT_READS),
         why=f"{LONG:,} tokens after {PROMPT:,}; answers of a tenth of that length are the control",
-        where="abstract, reconstructed; the formula is that of the code", models=None,
+        where="abstract, reconstructed; the formula is that of the code",
     ),
-    "sizes": Claim(
+    "sizes": Counted(
         "operations flatter small models: by equivalents the next larger one costs less for the same length",
         below(BY_COST, BY_FLOP),
         why="which model is best at a cost depends on how many answers it can give for it; accuracy is left out",
-        where="the mechanism of the abstract's claim, reconstructed", models=None,
+        where="the mechanism of the abstract's claim, reconstructed",
     ),
-    "threshold": Claim(
+    "threshold": CountedHere(
         "from the small models on a larger one costs hardly more",
         less("least step", 1.5),
         why="the cheapest step of the family by equivalents; the control is the cheapest by operations",
-        where="an extension of ours", models=None,
     ),
-    "sparse": Claim(
+    "sparse": Answered(
         "at equal keys read, keys of the head's own choice answer more than the last ones",
         above(SPARSE, LAST),
         why="both read as many keys for every query; the choice itself costs nothing here",
-        where="abstract, reconstructed; a small model", needs=[DOES],
     ),
     "random": Claim(
         "and more than as many random ones",
@@ -241,24 +186,21 @@ CLAIMS = {
         why="the same keys for all prompts, drawn anew for each of the draws",
         where="a control of ours", needs=[DOES],
     ),
-    "kept": Claim(
+    "kept": Answered(
         "and nearly as many as with all keys",
         no_worse(SPARSE, FULL, within=NEAR),
         paper="over 5 points better in high-cost regimes",
         why="at a fraction of the reads; the paper's gain comes from longer answers for the same cost",
-        where="abstract, reconstructed; a small model", needs=[DOES],
     ),
-    "time": Claim(
+    "time": CountedHere(
         "the time of one token follows the counted cost",
         correlates(TIME, COUNTED, least=RANK),
         why="over contexts and two ways of sharing keys, on one core; the rank needs no rate of the machine",
-        where="an extension of ours", models=None,
     ),
-    "shared": Claim(
+    "shared": CountedHere(
         "at equal operations of attention a layer whose heads share keys is faster",
         below(SHARED, OWN),
         why="scores and values take the same operations, reads differ eightfold",
-        where="an extension of ours", models=None,
     ),
     "coverage": untried(
         "by equivalents larger models solve more problems from a threshold on, and sparse attention over 60 points "
