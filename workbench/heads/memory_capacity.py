@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from workbench.core.errors import OptionError
-from workbench.heads.crosstalk import fidelity, write_pairs
+from workbench.heads.crosstalk import fidelity, predicted_fidelity, write_pairs
 
+SHARES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # pairs per dimension that are tried for a capacity
 Pairs = tuple[Float[Tensor, "draw pair d"], Float[Tensor, "draw pair d"]]
 
 
@@ -76,6 +78,70 @@ def capacity_of_worst(keys: Float[Tensor, "pair d"], most: float) -> int:
         if float(overlaps[:n, :n].sum(-1).max()) > most:
             return n - 1
     return len(keys)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FilledMemory:
+    """What memories of ``pairs`` random pairs in ``d`` dimensions retrieve.
+
+    Attributes:
+        cosines: With the right value, of every draw and pair.
+        nearest: Share of retrievals to which the right value is nearest of all values, 0 to 1.
+    """
+
+    d: int
+    pairs: int
+    cosines: Float[Tensor, "draw pair"]
+    nearest: float
+
+    @property
+    def predicted(self) -> float:
+        """The cosine by formula."""
+        return float(predicted_fidelity(self.pairs, float(self.d)))
+
+    def row(self) -> dict[str, float]:
+        """Return it as a row of a table."""
+        mean, least = float(self.cosines.mean()), float(self.cosines.min())
+        return {"d": self.d, "pairs": self.pairs, "cosine": mean, "by formula": self.predicted,
+                "least": least, "nearest value is right": self.nearest}  # fmt: skip
+
+
+def fill(pairs: int, d: int, *, draws: int = 1, seed: int | Sequence[int] = 0) -> FilledMemory:
+    """Fill memories with random pairs and ask for every key.
+
+    Raises:
+        OptionError: for fewer than one pair, dimension or draw.
+    """
+    keys, values = random_pairs(pairs, d, draws=draws, seed=seed)
+    read = keys @ write_pairs(keys, values)
+    right = ((read @ values.mT).argmax(-1) == torch.arange(pairs)).double().mean()
+    return FilledMemory(d=d, pairs=pairs, cosines=fidelity(read, values), nearest=float(right))
+
+
+def capacity_exponents(
+    dimensions: Sequence[int], *, least: float, most: float, draws: int, seed: int
+) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
+    """Fit how the number of pairs that random keys can hold grows with the dimension: 1 is linearly.
+
+    Args:
+        least: The mean cosine at which a memory is full on average.
+        most: The error that no values whatever may exceed, for the worst case.
+
+    Returns:
+        The exponent on average and at worst, one for each draw.
+    """
+    found = []
+    for draw in range(draws):
+        held, safe = [], []
+        for d in dimensions:
+            tried = [max(2, round(share * d)) for share in SHARES]
+            means = [float(fill(n, d, seed=[seed, draw, d, n]).cosines.mean()) for n in tried]
+            held.append(capacity(means, tried, least))
+            [many], _ = random_pairs(4 * int(d**0.5) + 8, d, seed=[seed, draw, d])
+            safe.append(capacity_of_worst(many, most))
+        found.append([np.polyfit(np.log(dimensions), np.log(counts), 1)[0] for counts in (held, safe)])
+    average, worst = np.array(found).T
+    return average, worst
 
 
 def by_copies(pairs: int, d: int, copies: int, *, own_keys: bool = True, draws: int = 1, seed: int = 0) -> Float[
