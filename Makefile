@@ -11,6 +11,8 @@ FAMILIES := $(addprefix tests/integration/,test_families_open.py test_patching_f
 
 export HF_HUB_OFFLINE ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
+# Compiled modules are kept: the suite starts hundreds of processes, and each would compile the library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test pythons newest bench lint docs clean
 

@@ -6,6 +6,7 @@ from more, and no network, because nothing here may need one.
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -73,6 +74,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let files with slow tests begin: a long file that begins last is waited for by all other workers."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later collection of garbage: it is millions of objects that stay."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
