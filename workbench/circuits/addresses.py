@@ -14,6 +14,7 @@
 ``a5.h5->a9.h9<q>``       an edge
 ``vision:a2.h1``          a part of another stack of the model, here its tower for pictures
 ``vision:embed``          what enters the first layer of that tower: its patches, and their places
+``text:embed``            the same of the tower that reads captions beside pictures
 ``projector``             what a tower's projector writes: the picture's rows of the language model's input
 ========================  =====================================================
 """
@@ -226,7 +227,7 @@ def resid(layer: int) -> Node:
 VISION = "vision"  # the name of the tower that sees
 TEXT = "text"  # the name of the stack that reads captions beside pictures
 INPUT, LOGITS, PROJECTOR = Node("input"), Node("logits"), Node("projector")
-VISION_INPUT = Node("input", tower=VISION)
+VISION_INPUT, TEXT_INPUT = Node("input", tower=VISION), Node("input", tower=TEXT)
 
 
 def layer_of(node: Node) -> int:
@@ -243,10 +244,12 @@ def layer_of(node: Node) -> int:
 def depth(node: Node, n_layers: int) -> float:
     """Say where a node stands from input (-1) to logits (``n_layers``); the MLP half a step above its heads.
 
-    Towers stand below: whatever they write comes before ``input``, and ``projector`` right behind it.
+    Towers stand below: whatever they write comes before ``input``, and ``projector`` right behind it. The one that sees
+    comes first.
     """
     if node.tower is not None:
-        return depth(replace(node, tower=None), n_layers) - MOST_LAYERS
+        below = 2 * MOST_LAYERS if node.tower == VISION else MOST_LAYERS
+        return depth(replace(node, tower=None), n_layers) - below
     if node.kind == "input":
         return -1.0
     if node.kind == "projector":

@@ -339,5 +339,6 @@ def _name(circuit: Circuit) -> str:
 def _shape(circuit: Circuit) -> str:
     shape = circuit.shape
     own = f"{shape.n_layers} layers of {shape.n_heads} heads ({shape.n_kv_heads} key/value heads)"
-    behind = "" if shape.tower is None else f" behind a tower of {shape.tower.n_layers} layers"
+    beside = "beside" if shape.meets else "behind"
+    behind = "" if shape.tower is None else f" {beside} a tower of {shape.tower.n_layers} layers"
     return f"{own}{behind}"

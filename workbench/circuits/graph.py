@@ -23,7 +23,9 @@ CONVENTION = (
 TOWER_CONVENTION = (
     "a tower's parts write for each other and projector; projector and input write for the others"
 )
+MEETING_CONVENTION = "parts of the towers for pictures and for captions write for their own tower and for logits"
 
+_MAY_LACK = ("tower", "meets")  # fields of a shape that files leave out where there is no tower
 MOST_WRITERS = 200_000  # far above any model (Llama 3.1 405B has 16,254); a file cannot ask for more memory
 
 
@@ -33,7 +35,8 @@ class GraphShape:
 
     ``head_writes`` is False in post-norm models (Gemma 2, OLMo 2): a norm follows the sum of the heads, so
     the whole attention layer is the writer, while each head still reads by itself. ``tower`` is the shape of the stack
-    that sees, where edges cross from it to the language model.
+    that sees, where edges cross from it to the language model. With ``meets`` no edge does: this stack reads captions, both
+    run side by side, and both end in ``logits``, which say how alike a picture and a caption are.
 
     Example:
         >>> import workbench as wb
@@ -49,11 +52,12 @@ class GraphShape:
     attention_layers: tuple[int, ...] | None = None
     mlp_layers: tuple[int, ...] | None = None
     tower: GraphShape | None = None
+    meets: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "n_heads", "n_kv_heads"):
             _check_count(name, getattr(self, name))
-        for name in ("parallel", "head_writes"):
+        for name in ("parallel", "head_writes", "meets"):
             if not isinstance(getattr(self, name), bool):
                 raise CircuitError(f"shape: {name} is {getattr(self, name)!r}; expected true or false")
         if self.n_layers * (self.n_heads + 1) > MOST_WRITERS:
@@ -70,6 +74,8 @@ class GraphShape:
             not isinstance(self.tower, GraphShape) or self.tower.tower is not None
         ):
             raise CircuitError("shape: tower is not the shape of one stack of layers")
+        if self.meets and self.tower is None:
+            raise CircuitError("shape: meets is true and there is no tower that it could meet")
 
     def has_attention(self, layer: int) -> bool:
         return self.n_heads > 0 and (self.attention_layers is None or layer in self.attention_layers)
@@ -79,8 +85,9 @@ class GraphShape:
 
     def to_dict(self) -> dict:
         """Return it as JSON values; a tower is named only where there is one."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tower"}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _MAY_LACK}
         found = {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
+        found |= {"meets": True} if self.meets else {}
         return found if self.tower is None else {**found, "tower": self.tower.to_dict()}
 
     @classmethod
@@ -91,7 +98,7 @@ class GraphShape:
             CircuitError: if a key is missing or unknown, or a value cannot be.
         """
         known = {f.name for f in fields(cls)}
-        wrong, missing = sorted(set(data) - known), sorted(known - {"tower"} - set(data))
+        wrong, missing = sorted(set(data) - known), sorted(known - set(_MAY_LACK) - set(data))
         if wrong or missing:
             what = f"has an unknown key {wrong[0]!r}" if wrong else f"lacks {missing[0]!r}"
             raise CircuitError(f"shape: it {what}", hint=f"keys: {', '.join(sorted(known))}")
@@ -120,7 +127,8 @@ class Graph:
     """Sources, targets and the edges between them, as index tables.
 
     Where the shape has a tower, its sources and targets come first, then ``projector``, which reads the tower, then
-    those of the language model, where ``projector`` writes beside ``input``.
+    those of the language model, where ``projector`` writes beside ``input``. Two towers that meet have no ``projector``:
+    after those of the one for pictures come those of the one for captions, and last ``logits``, which read both.
 
     Attributes:
         entering: What the first layer is given.
@@ -142,8 +150,12 @@ class Graph:
         """The graphs of single stacks that it is made of, in order: itself, or a tower and the language model."""
         if self.shape.tower is None:
             return (self,)
+        own = replace(self.shape, tower=None, meets=False)
+        if self.shape.meets:
+            seeing = Graph(self.shape.tower, (names.VISION_INPUT,), names.LOGITS, names.VISION)
+            return seeing, Graph(own, (names.TEXT_INPUT,), names.LOGITS, names.TEXT)
         tower = Graph(self.shape.tower, (names.VISION_INPUT,), names.PROJECTOR, names.VISION)
-        return tower, Graph(replace(self.shape, tower=None), (names.INPUT, names.PROJECTOR))
+        return tower, Graph(own, (names.INPUT, names.PROJECTOR))
 
     @cached_property
     def sources(self) -> tuple[Node, ...]:
@@ -160,7 +172,8 @@ class Graph:
     def targets(self) -> tuple[Node, ...]:
         """Every input that reads: per layer q of each head, k and v of each KV group, MLP; last logits."""
         if self.shape.tower is not None:
-            return tuple(node for part in self.parts for node in part.targets)
+            every = (node for part in self.parts for node in part.targets)
+            return (*(t for t in every if t != names.LOGITS), names.LOGITS)
         found: list[Node] = []
         for layer in range(self.shape.n_layers):
             found += self.attention_targets(layer)
@@ -197,15 +210,26 @@ class Graph:
     def steps(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """The layer that a pass starts at and the targets there, for each layer and each end, in order."""
         found: list[tuple[int, tuple[int, ...]]] = []
-        first, column = 0, 0
-        for part in self.parts:
+        first = 0
+        for part, columns in zip(self.parts, self.columns, strict=True):
             n = part.shape.n_layers
             for layer in range(n):
-                here = [column + j for j, t in enumerate(part.targets) if t.layer == layer]
+                here = [columns[j] for j, t in enumerate(part.targets) if t.layer == layer]
                 found.append((first + layer, tuple(here)))
-            column += len(part.targets)
-            found.append((first + n - 1, (column - 1,)))
             first += n
+            if columns[-1] == len(self.targets) - 1 and first < self.n_steps:
+                continue  # read with what the other tower ends with
+            found.append((first - 1, (columns[-1],)))
+        return tuple(found)
+
+    @cached_property
+    def columns(self) -> tuple[tuple[int, ...], ...]:
+        """Where the targets of each part are among those of the graph; of two towers that meet the last one is both's."""
+        found, first, shared = [], 0, int(self.shape.meets)
+        for part in self.parts:
+            own = len(part.targets) - shared
+            found.append((*range(first, first + own), *[len(self.targets) - 1] * shared))
+            first += own
         return tuple(found)
 
     @cached_property
@@ -225,9 +249,10 @@ class Graph:
     def n_visible(self) -> np.ndarray:
         """``(target,)``: the end of the run of sources that each target reads; see ``first_visible``."""
         if self.shape.tower is not None:
-            return np.concatenate(
-                [at + part.n_visible for at, part in zip(self._first, self.parts, strict=True)]
-            )
+            seen = np.zeros(len(self.targets), dtype=np.int64)
+            for at, part, columns in zip(self._first, self.parts, self.columns, strict=True):
+                seen[list(columns)] = at + part.n_visible
+            return seen
         counts, written = [], len(self.entering)
         for layer in range(self.shape.n_layers):
             heads = len(self._writers(layer))
@@ -245,8 +270,10 @@ class Graph:
     @cached_property
     def first_visible(self) -> np.ndarray:
         """``(target,)``: the first source that each target reads; 0 but for a language model behind a tower."""
-        counts = [len(part.targets) for part in self.parts]
-        return np.repeat(np.array(self._first, dtype=np.int64), counts)
+        start = np.zeros(len(self.targets), dtype=np.int64)
+        for at, columns in zip(reversed(self._first), reversed(self.columns), strict=True):
+            start[list(columns)] = at  # of what both towers end in: the first source of the first one
+        return start
 
     @cached_property
     def _reads(self) -> list[int]:
@@ -284,6 +311,12 @@ class Graph:
             raise unknown("source", str(edge.source), map(str, self.sources), error=CircuitError)
         if j is None:
             raise unknown("target", str(edge.target), map(str, self.targets), error=CircuitError)
+        if self.shape.meets and not self._starts[j] <= i < self._reads[j]:
+            if edge.source.tower != edge.target.tower and edge.target.kind != "logits":
+                raise CircuitError(
+                    f"{edge.target} cannot read {edge.source}: the towers for pictures and for captions meet in logits",
+                    hint=f"{edge.source}->logits",
+                )
         if i < self._starts[j]:
             raise CircuitError(
                 f"{edge.target} cannot read {edge.source}, which is in a tower; what it writes passes the projector",

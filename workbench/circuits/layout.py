@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.circuits.addresses import Node, layer_of, parse_node, place
+from workbench.circuits.addresses import VISION, Node, layer_of, parse_node, place
 from workbench.circuits.circuit import Circuit
 
 ROW, COLUMN = 88.0, 96.0
@@ -20,11 +20,11 @@ def layered(circuit: Circuit) -> dict[str, tuple[float, float]]:
 
     In a row the heads stand by position and index, KV groups below them, a post-norm layer's writer above;
     the MLP is to the right, a little higher because it reads them. Layers without nodes take no space. A tower is a
-    column of its own to the left.
+    column of its own to the left; of two that meet the one for captions is on the right, with ``logits`` above it.
     """
     nodes = {address: parse_node(address, towers=True) for address in circuit.all_nodes}
-    own = _stack({a: node for a, node in nodes.items() if node.tower is None}, circuit.shape.n_layers)
-    seen = {a: node for a, node in nodes.items() if node.tower is not None}
+    seen = {a: node for a, node in nodes.items() if node.tower == VISION}
+    own = _stack({a: node for a, node in nodes.items() if a not in seen}, circuit.shape.n_layers)
     if circuit.shape.tower is None or not seen:
         return own
     tower = _stack(seen, circuit.shape.tower.n_layers)
@@ -77,7 +77,8 @@ def row_labels(circuit: Circuit) -> list[RowLabel]:
     nodes = {a: parse_node(a, towers=True) for a in places}
     stacks: dict[str, list[str]] = defaultdict(list)
     for address, node in nodes.items():
-        if node.kind != "projector":
+        between = node.kind == "projector" or (circuit.shape.meets and node.kind == "logits")
+        if not between:
             stacks[node.tower or ""].append(address)
     high, found = max((y for _, y in places.values()), default=0.0), []
     for stack, members in stacks.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.circuits.addresses import VISION
+from workbench.circuits.addresses import parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.core.errors import OptionError
 from workbench.core.run_record import measured_on
@@ -151,15 +151,17 @@ def _per_layer(circuit: Circuit) -> Iterator[dict[str, int | str]]:
         mlps[place] += data["kind"] == "mlp"
     for edge in circuit.parsed_edges:
         edges[_place(str(edge.target), edge.target.layer)] += 1
-    tower = circuit.shape.tower
-    rows: list[int | str] = [] if tower is None else [f"{VISION} {n}" for n in range(tower.n_layers)]
-    for layer in [*rows, *range(circuit.shape.n_layers)]:
+    rows: list[int | str] = []
+    for part in circuit.graph.parts:
+        rows += [n if part.stack is None else f"{part.stack} {n}" for n in range(part.shape.n_layers)]
+    for layer in rows:
         yield {"layer": layer, "heads": heads[layer], "mlps": mlps[layer], "edges_in": edges[layer]}
 
 
 def _place(address: str, layer: int | None) -> int | str | None:
     """The layer that a part is in; of a tower with its name."""
-    return f"{VISION} {layer}" if layer is not None and address.startswith(f"{VISION}:") else layer
+    tower = parse_node(address, towers=True).tower
+    return layer if layer is None or tower is None else f"{tower} {layer}"
 
 
 def _node_strengths(circuit: Circuit) -> tuple[dict[str, float], str]:

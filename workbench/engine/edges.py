@@ -27,6 +27,7 @@ from workbench.circuits.graph import Graph
 from workbench.core.errors import ShapeError
 from workbench.engine.differences import Differences, Masks, Outputs
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
+from workbench.engine.passes import Begun
 from workbench.engine.sides import Side, entering_parts, sides_of
 from workbench.engine.source_outputs import StackOutputs, _pictures, outputs_of_side, source_outputs, written
 from workbench.model.blocks import Hook
@@ -83,6 +84,11 @@ class EdgeEditor:
             return self._all
         self._end = self._end or self._all.at_last()
         return self._end
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no mask touches any edge of this stack."""
+        return not len(self._all.used)
 
     def hooks(self) -> list[Hook]:
         """Forward hooks, from the first layer that is run to the logits, by the model's own names."""
@@ -247,14 +253,28 @@ def _edited(
     copies = len(ablated)
     with torch.set_grad_enabled(torch.is_grad_enabled() and ablated.requires_grad):
         hooks: list[Hook] = []
-        for n, side in enumerate(sides[at:], at):
-            first = start - side.first if n == at else 0
-            masks = ablated[..., side.rows, side.columns]
-            hooks += _editor(runs, batch, side, masks, references[n], base, first, labels).hooks()
+        beside: list[Begun] = []
+        for n, side in enumerate(sides):
+            if n < at and not side.meets:
+                continue
+            first = _first_layer(side, start)
+            masks = ablated[..., side.rows, side.places]
+            editor = _editor(runs, batch, side, masks, references[n], base, first, labels)
+            if side.meets and n != at:
+                if editor.is_idle:  # the other tower as it is: it runs once for all copies
+                    continue
+                entering = _entering(runs, batch, base, side, first).repeat(copies, 1, 1)
+                beside.append(Begun(side.tower, first, entering))
+            hooks += editor.hooks()
         side, first = sides[at], start - sides[at].first
         resid = _entering(runs, batch, base, side, first).repeat(copies, 1, 1)
         prompt, begin = batch.prompt(base).repeat(copies), {"start": first, "resid": resid}
-        return read(batch, prompt, hooks, **begin, at_last=True, tower=side.tower)
+        return read(batch, prompt, hooks, **begin, at_last=True, tower=side.tower, beside=beside)
+
+
+def _first_layer(side: Side, start: int) -> int:
+    """The first layer of a stack that is run; of one beside that in which a pass starts, its last or its first one."""
+    return min(max(start - side.first, 0), side.graph.shape.n_layers - 1)
 
 
 def _editor(
@@ -316,7 +336,7 @@ def copies_that_fit(runs: PairedRuns, batch: Batch, graph: Graph, *, start: int 
     """
     tokens, floats, longest = len(batch) * batch.n_tokens, 0, len(batch) * batch.n_tokens
     for side in sides_of(runs, graph):
-        if side.first + side.graph.shape.n_layers <= start:
+        if side.first + side.graph.shape.n_layers <= start and not side.meets:
             continue
         own = tokens if side.tower is None else len(batch) * n_positions(runs, batch, side)
         late = sum(node.layer is None or side.first + node.layer >= start for node in side.graph.sources)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.circuits.addresses import REST
 from workbench.circuits.behavior import Behavior
-from workbench.circuits.graph import CONVENTION, TOWER_CONVENTION
+from workbench.circuits.graph import CONVENTION, MEETING_CONVENTION, TOWER_CONVENTION
 from workbench.core.errors import ModelError, OptionError, check_numbers
 from workbench.core.run_record import digest_of
 from workbench.core.show import Shown
@@ -54,7 +54,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         metric: Name, ``file.py:function``, ``Metric`` or a function; by default the task's own.
         batch_tokens: Most tokens in one forward pass, interventions stacked along the batch included.
         with_tower: Edges cross from the tower that sees to the language model: its parts are ``vision:a0.h1``, and
-            ``projector`` is a part of its own beside ``input``.
+            ``projector`` is a part of its own beside ``input``. Of a CLIP: edges of both towers, which meet in ``logits``.
 
     Raises:
         TaskError: if too few pairs align with the tokenizer.
@@ -346,8 +346,12 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             "metric": self.metric.name,
             "metric_source": self.metric.source,
             "convention": CONVENTION,
-            **({"tower": TOWER_CONVENTION} if self.wiring.with_tower else {}),
+            **({"tower": self._tower_convention} if self.wiring.with_tower else {}),
         }
+
+    @property
+    def _tower_convention(self) -> str:
+        return MEETING_CONVENTION if self.wiring.compares else TOWER_CONVENTION
 
     def __repr__(self) -> str:
         text = f"{self.pairs.pairs.task}: n={self.n_pairs}, metric {self.metric.name}"

@@ -7,8 +7,8 @@ anything, and every hook of a pass is one that they have.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,15 @@ if TYPE_CHECKING:
 
 LOGITS = 2**25  # numbers in one block of logits
 ENTERED = 2**26  # numbers of what enters the first layer that are kept, where towers made them
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A stack of layers that a pass begins in: what enters a layer of it, where those before are not run."""
+
+    tower: str | None
+    layer: int
+    resid: Float[Tensor, "row pos d_model"]
 
 
 class Passes:
@@ -184,6 +193,7 @@ class Passes:
         resid: Float[Tensor, "row pos d_model"] | None = None,
         at_last: bool = False,
         tower: str | None = None,
+        beside: Sequence[Begun] = (),
     ) -> Tensor:
         """What the metric reads of a pass over ``len(prompt) / len(batch)`` stacked copies of a batch.
 
@@ -193,13 +203,14 @@ class Passes:
             at_last: Hooks can do with the last position alone in the last layer (but for k and v), where it is all that
                 is read.
             tower: The stack in which ``start`` is a layer; None is the model's own.
+            beside: Other towers of a model that has several side by side, and where each begins.
         """
         prompt, blocks = Prompt.of(prompt), self.blocks(batch, fwd_hooks)
         if isinstance(blocks, str):
             behind = self._behind(batch, prompt, fwd_hooks, start, resid, tower)
             if behind is not None:
                 return self._read_out(*behind, prompt.last)
-            return self._hooked(batch, prompt, fwd_hooks, start, resid, tower)
+            return self._hooked(batch, prompt, fwd_hooks, start, resid, tower, beside)
         hidden = self._walked(batch, blocks, prompt, fwd_hooks, start, resid, at_last)
         return self._read_out(blocks, hidden, prompt.last)
 
@@ -215,12 +226,14 @@ class Passes:
         by_model: bool = False,
         rightly: list[Tensor] | None = None,
         tower: str | None = None,
+        beside: Sequence[Begun] = (),
     ) -> Float[Tensor, " row"]:
         """The metric of such a pass; ``by_model``: by the hooked model whatever its blocks are.
 
         Args:
             rightly: Takes which rows are answered rightly, 1 or 0, where the model has answers.
             tower: The stack in which ``start`` is a layer; None is the model's own.
+            beside: Other towers of a model that has several side by side, and where each begins.
         """
         prompt = Prompt.of(prompt)
         blocks = "asked for" if by_model else self.blocks(batch, fwd_hooks)
@@ -228,7 +241,7 @@ class Passes:
             behind = None if by_model else self._behind(batch, prompt, fwd_hooks, start, resid, tower)
             if behind is not None:
                 return self.value_of(batch, *behind, prompt.last, rightly)
-            output = self._hooked(batch, prompt, fwd_hooks, start, resid, tower)
+            output = self._hooked(batch, prompt, fwd_hooks, start, resid, tower, beside)
             self._answered(batch, output, rightly)
             return self.measure(batch, output)
         hidden = self._walked(batch, blocks, prompt, fwd_hooks, start, resid, at_last)
@@ -242,14 +255,18 @@ class Passes:
         start: int,
         resid: Tensor | None,
         tower: str | None = None,
+        beside: Sequence[Begun] = (),
     ) -> Tensor:
         """A pass of the model itself."""
         if resid is None and prompt.extras and all(name.startswith("blocks.") for name, _ in fwd_hooks):
             resid = self.entered(prompt)
         if resid is not None and tower is None:
             prompt = replace(prompt, entered=True)
-        begin = nullcontext() if resid is None else resume_from(stack_of(self.model, tower), start, resid)
-        with begin, self.model.hooks(fwd_hooks=list(fwd_hooks)):
+        begin = [] if resid is None else [Begun(tower, start, resid)]
+        with ExitStack() as inside:
+            for one in (*begin, *beside):
+                inside.enter_context(resume_from(stack_of(self.model, one.tower), one.layer, one.resid))
+            inside.enter_context(self.model.hooks(fwd_hooks=list(fwd_hooks)))
             return self._read(batch, hooks.forward(self.model, prompt, last_only=self.last_only(batch)))
 
     def _behind(

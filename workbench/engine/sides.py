@@ -1,4 +1,7 @@
-"""The stacks of layers that one graph of edges runs over: the model alone, or its tower and then the language model."""
+"""The stacks of layers that one graph of edges runs over: the model alone, or its tower and then the language model.
+
+Of a model that compares pictures with captions they are its two towers, which run side by side.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from workbench.circuits.addresses import VISION
 from workbench.circuits.graph import Graph
 from workbench.core.errors import ModelError
 from workbench.model.hooks import Wiring
@@ -32,20 +34,28 @@ class Side:
 
     Attributes:
         model: The stack, whose hooks have the names that a model's own have; calling it runs the whole model.
-        rows, columns: Where its sources and targets are in the whole graph.
+        rows, columns: Where its sources and targets are in the whole graph; two towers that meet share the last target.
         first: How many layers of the whole graph come before it.
         tower: Its name; None for the language model.
         hand_over: Of a tower: where it is read.
+        meets: It runs beside another one, and not before or behind it.
     """
 
     model: TransformerBridge | TowerStack
     wiring: Wiring
     graph: Graph
     rows: slice
-    columns: slice
+    columns: tuple[int, ...]
     first: int = 0
     tower: str | None = None
     hand_over: HandOver | None = None
+    meets: bool = False
+
+    @property
+    def places(self) -> slice | list[int]:
+        """Its targets as an index, a slice where they stand side by side."""
+        first, last = self.columns[0], self.columns[-1]
+        return slice(first, last + 1) if last - first == len(self.columns) - 1 else list(self.columns)
 
     def hook(self, name: str) -> str:
         """Return the model's own name of a hook of this stack; what leaves a tower's last layer is where it is read."""
@@ -66,35 +76,37 @@ class Side:
 
 def sides_of(runs: PairedRuns, graph: Graph) -> tuple[Side, ...]:
     """Return the stacks of a graph in the order in which a pass runs them."""
-    parts = graph.parts
-    rows, columns, layers = (
+    parts, meets = graph.parts, graph.shape.meets
+    rows, layers = (
         [0, *accumulate(counts)]
-        for counts in (
-            [len(part.sources) for part in parts],
-            [len(part.targets) for part in parts],
-            [part.shape.n_layers for part in parts],
-        )
+        for counts in ([len(part.sources) for part in parts], [part.shape.n_layers for part in parts])
     )
     found = []
     for n, part in enumerate(parts):
-        tower = VISION if part.stack is not None else None
-        wiring = runs.wiring.of(tower)
-        place = wiring.hand_over if tower is not None else None
-        if isinstance(place, str):
-            raise ModelError(f"no edges from its tower to the language model: {place}")
+        wiring = runs.wiring.of(part.stack)
         found.append(
             Side(
-                model=stack_of(runs.model, tower),
+                model=stack_of(runs.model, part.stack),
                 wiring=wiring,
                 graph=part,
                 rows=slice(rows[n], rows[n + 1]),
-                columns=slice(columns[n], columns[n + 1]),
+                columns=graph.columns[n],
                 first=layers[n],
-                tower=tower,
-                hand_over=place,
+                tower=part.stack,
+                hand_over=None if part.stack is None else _read_at(wiring, meets=meets),
+                meets=meets,
             )
         )
     return tuple(found)
+
+
+def _read_at(wiring: Wiring, *, meets: bool) -> HandOver:
+    """Where a tower is read: by what is behind it, or, of two that meet, at what leaves its last layer."""
+    if meets:
+        return HandOver(hook=f"{wiring.prefix}.{wiring.n_layers - 1}.hook_out")
+    if isinstance(wiring.hand_over, str):
+        raise ModelError(f"no edges from its tower to the language model: {wiring.hand_over}")
+    return wiring.hand_over
 
 
 def pictures_in(model: TransformerBridge | TowerStack, prompt: Prompt) -> Bool[Tensor, "row pos"]:

@@ -1,7 +1,7 @@
 """Gradients of a run through a tower and the language model behind it, at what the readers of both read.
 
-The path that is integrated over is that of what enters: the tower's patches and the language model's words together.
-What the projector writes follows from the patches.
+Also through two towers that meet, of a model that compares pictures with captions. The path that is integrated over is
+that of what enters: patches and words together. What a projector writes follows from the patches.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def crossing_run(runs: PairedRuns, batch: Batch, sides: Sequence[Side], alpha: f
     """Return one differentiated pass over clean prompts; what enters is at ``alpha`` from corrupted (0) to clean (1).
 
     Args:
-        sides: The tower and the language model.
+        sides: The tower and the language model, or two towers that meet.
 
     Raises:
         OptionError: if the metric has no gradient.
@@ -56,11 +56,12 @@ def crossing_run(runs: PairedRuns, batch: Batch, sides: Sequence[Side], alpha: f
     if runs.metric.needs_clean:
         runs.clean_output(batch)
     tapes = [Tape(_start(runs, batch, side, alpha)) for side in sides]
-    where = pictures_in(runs.model, batch.prompt("clean"))
     hooks: list[Hook] = []
     for side, tape in zip(sides, tapes, strict=True):
         taps, keep = reader_taps(side.graph)
-        enter = tape.enter if side.tower is not None else _beside_pictures(tape, where)
+        enter = tape.enter
+        if side.tower is None:
+            enter = _beside_pictures(tape, pictures_in(runs.model, batch.prompt("clean")))
         hooks.append((side.hook(hook_name("resid", 0)), enter))
         hooks += [(side.hook(name), partial(tape.look, name)) for name in keep if name not in taps]
         hooks += [(side.hook(name), partial(tape.tap, name)) for name in taps]

@@ -195,6 +195,13 @@ def check_towers(runs: PairedRuns, circuits: Sequence[Circuit]) -> None:
                 f"the circuit {has} edges of a tower, which these runs {lack}",
                 hint=f"wb.paired_runs(model, task, with_tower={circuit.shape.tower is not None})",
             )
+        if circuit.shape.meets != (runs.wiring.with_tower and runs.wiring.compares):
+            ends = "two towers that meet in logits", "a tower and the language model behind it"
+            has, lack = ends if circuit.shape.meets else ends[::-1]
+            raise CircuitError(
+                f"the circuit is of {has}, these runs are of {lack}",
+                hint="evaluate it on the model that it was found on",
+            )
 
 
 def run_masks(

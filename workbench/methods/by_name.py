@@ -13,6 +13,7 @@ from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.registry import Level, check_level, get_method
 from workbench.model.wiring import require_parts
+from workbench.tasks.alignment import BOTH
 
 
 @on_a_task
@@ -54,7 +55,8 @@ def score(
     runs.settle(every_number=True)
     require_parts(runs.wiring)
     if level == "edge":
-        runs.pairs.require_change_of(runs.own_stack)
+        both = runs.wiring.with_tower and runs.wiring.compares
+        runs.pairs.require_change_of(BOTH if both else runs.own_stack)
     extra = {"per_position": True} if per_position else {}
     scores = found.function(runs, chosen, level=level, progress=progress or silent, **extra)
     own = sources_of_plugin(found.module, found.run)

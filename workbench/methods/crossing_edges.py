@@ -1,4 +1,7 @@
-"""Scores of the edges of a tower and the language model behind it, from one batch: those of each stack by itself."""
+"""Scores of the edges of two stacks, from one batch: those of each stack by itself.
+
+The stacks are a tower and the language model behind it, or two towers that meet.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from workbench.methods.tally import Tally
 
 
 class CrossingEdges:
-    """Every edge of a graph of two stacks; edges end in the stack in which they begin, at its end in ``projector``.
+    """Every edge of a graph of two stacks; edges end in the stack in which they begin, or where it is read.
 
     Args:
         tally: Takes the products, of which both stacks fill a part.
@@ -61,7 +64,7 @@ class _Window:
     """The part of a tally that one stack fills; the batch is opened and closed by who owns the tally."""
 
     def __init__(self, tally: Tally, side: Side) -> None:
-        self.tally, self.rows, self.columns = tally, side.rows.start, side.columns.start
+        self.tally, self.rows, self.columns = tally, side.rows.start, side.columns
 
     def labels(self, batch: Batch) -> None:
         return None
@@ -72,12 +75,7 @@ class _Window:
 
     def add(self, found: Float[Tensor, "pair pos *place"], where: tuple, labels: Tensor | None) -> None:
         rows, columns = where
-        shifted = (slice(self.rows, self.rows + rows.stop), _moved(columns, self.columns))
-        self.tally.add(found, shifted, labels)
-
-
-def _moved(part: slice, by: int) -> slice:
-    return slice(part.start + by, part.stop + by)
+        self.tally.add(found, (slice(self.rows, self.rows + rows.stop), list(self.columns[columns])), labels)
 
 
 class _SideWork(EdgeWork):

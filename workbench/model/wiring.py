@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from workbench.circuits.addresses import VISION, Node
+from workbench.circuits.addresses import TEXT, VISION, Node
 from workbench.circuits.graph import Graph, GraphShape
 from workbench.core.errors import ModelError
 from workbench.model.without_heads import PositionMixer, no_heads
@@ -140,7 +140,8 @@ class Wiring:
         prefix: What the hooks of its layers begin with.
         towers: The same of every further stack of layers, by its name.
         hand_over: Of a tower: where the language model reads it, or in one sentence why that is no single place.
-        with_tower: Edges cross from the tower that sees to the language model: one graph of both.
+        with_tower: Edges cross from the tower that sees to the language model, or the towers for pictures and for
+            captions meet: one graph of both.
         mixer: What reads other positions where no layer has heads, as far as it is known.
     """
 
@@ -198,8 +199,15 @@ class Wiring:
         require_parts(self)
         if not self.edge_level:
             raise ModelError(f"no edges here: {self.why_no_edges()}", hint="node level works: --level node")
-        own = self._shape(head_writes=self.head_writes)
-        return replace(own, tower=self.tower.shape()) if self.with_tower else own
+        if not self.with_tower:
+            return self._shape(head_writes=self.head_writes)
+        tower, own = self.stacks
+        return replace(replace(own, with_tower=False).shape(), tower=tower.shape(), meets=self.compares)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it has a tower for pictures and one for captions, which meet in how alike these are."""
+        return {VISION, TEXT} <= set(self.towers)
 
     @property
     def tower(self) -> Wiring:
@@ -214,17 +222,19 @@ class Wiring:
         tower = self.towers[VISION]
         if not tower.edge_level:
             raise ModelError(f"no edges in its tower: {tower.why_no_edges()}", hint=hint)
-        if isinstance(tower.hand_over, str):
+        if isinstance(tower.hand_over, str) and not self.compares:
             raise ModelError(f"no edges from its tower to the language model: {tower.hand_over}", hint=hint)
         return tower
 
     @property
     def stacks(self) -> tuple[Wiring, ...]:
-        """The stacks that edges are of: the model's own, and its tower where they cross from it."""
-        return (self, self.tower) if self.with_tower else (self,)
+        """The stacks that edges are of: the model's own; with its tower that one first, or the two that meet."""
+        if not self.with_tower:
+            return (self,)
+        return self.tower, self.of(TEXT if self.compares else None)
 
     def joined(self) -> Wiring:
-        """Return the same with edges that cross from the tower to the language model.
+        """Return the same with edges that cross from the tower to the language model, or of two towers that meet.
 
         Raises:
             ModelError: if there is no such tower, or no single place at which it is read.

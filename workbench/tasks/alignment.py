@@ -22,6 +22,7 @@ from workbench.tasks.token_ids import Aligner, Drop
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+BOTH = "both"  # edges of a tower for pictures and of one for captions, which meet
 KINDS = {
     "empty": "empty prompt",
     "unknown": "words the tokenizer does not know",
@@ -116,11 +117,15 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         """Do nothing if clean and corrupted differ in what this stack reads, and in nothing else.
 
         Args:
-            stack: ``vision`` or ``text`` of a model that compares pictures with captions; None for any other model.
+            stack: ``vision`` or ``text`` of a model that compares pictures with captions; ``both`` if edges of both are
+                asked for, where the picture must differ in some pair and the captions in some; None for any other model.
 
         Raises:
             TaskError: naming the first pair that does not.
         """
+        if stack == BOTH:
+            self._require_change_of_both()
+            return
         for pair, captions in zip(self.pairs, self.captions if stack else (), strict=False):
             image = pair.image is not None and pair.image[0] != pair.image[1]
             found = {"vision": image, "text": captions.clean != captions.corrupted}
@@ -133,6 +138,18 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
                     "changes there alone",
                     hint="--corruption picture for edges of vision; those of text are measured from Python alone: "
                     "wb.paired_runs(wb.captioned(model, 'text'), task, corruption='caption')",
+                )
+
+    def _require_change_of_both(self) -> None:
+        pictures = any(pair.image is not None and pair.image[0] != pair.image[1] for pair in self.pairs)
+        captions = any(one.clean != one.corrupted for one in self.captions)
+        for name, tower, differ in (("picture", "vision", pictures), ("captions", "text", captions)):
+            if not differ:
+                raise TaskError(
+                    f"clean and corrupted have the same {name} in all {len(self)} pairs; every edge of the {tower} tower "
+                    "would have no effect",
+                    hint="--corruption both changes picture and captions; without --with-tower edges are of the "
+                    "pictures' tower alone",
                 )
 
     def __getitem__(self, index: slice) -> AlignedPairs:

@@ -51,7 +51,12 @@ class Shape(Part, frozen=True):
     attention_layers: list[Count] | None
     mlp_layers: list[Count] | None
     tower: Annotated[
-        Shape | UnsetType, Meta(description="the stack that sees, where edges cross from it to this one")
+        Shape | UnsetType,
+        Meta(description="the stack that sees, where edges cross from it to this one, or meets is true"),
+    ] = UNSET
+    meets: Annotated[
+        bool | UnsetType,
+        Meta(description="true where this stack reads captions and meets the tower in logits: no edge crosses"),
     ] = UNSET
 
 

@@ -67,10 +67,14 @@ def _about(circuit: Circuit) -> dict[str, str]:
 
 
 def _by_stack(circuit: Circuit) -> dict[str, str]:
-    """Say how many nodes stand in a tower, and how many in the language model; empty where there is no tower."""
+    """Say how many nodes stand in a tower, and how many in the language model; empty where there is no tower.
+
+    ``logits`` of two towers that meet are of neither.
+    """
     if circuit.shape.tower is None:
         return {}
     nodes = [parse_node(address, towers=True) for address in circuit.all_nodes]
+    nodes = [node for node in nodes if node.tower or not circuit.shape.meets]
     stacks = Counter(
         node.kind if node.kind == "projector" else f"{node.tower} tower" if node.tower else "language model"
         for node in nodes

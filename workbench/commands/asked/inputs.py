@@ -39,7 +39,7 @@ class Opening:
         work: What the runs are for, which decides how much a pass keeps.
         by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
         in_tower: Interventions may begin in a tower; its activations then count for every stacked copy.
-        with_tower: Edges cross from the tower that sees to the language model.
+        with_tower: Edges cross from the tower that sees to the language model, or are of two towers that meet.
     """
 
     model: str | None = None
@@ -214,22 +214,13 @@ def check_tower(model: str, *, offline: bool | None = None) -> None:
         ModelError: if it has none.
     """
     shape = shape_of(model, offline=offline)
-    if shape is not None and not _speaks_of_pictures(shape):
+    if shape is not None and VISION not in shape.towers:
         able = [f"{zoo.PREFIX}{name}" for name in zoo.names()]
-        able = [name for name in able if (found := shape_of(name)) is not None and _speaks_of_pictures(found)]
-        what = f"{model} has no tower for pictures beside a language model"
-        if shape.compares:
-            what = f"the two towers of {model} meet in how alike they are"
-            what += "; --with-tower joins a tower to a language model"
+        able = [name for name in able if (found := shape_of(name)) is not None and VISION in found.towers]
         raise ModelError(
-            what,
+            f"{model} has no tower for pictures beside a language model or a tower for captions",
             hint=f"leave out --with-tower; built-in models that have one: {', '.join(able)}",
         )
-
-
-def _speaks_of_pictures(shape: Outline) -> bool:
-    """Whether a language model stands behind its tower for pictures; where captions are compared none does."""
-    return VISION in shape.towers and not shape.compares
 
 
 def _check_there(node: Node, shape: Outline) -> None:

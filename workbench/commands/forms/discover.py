@@ -61,7 +61,8 @@ class Discover(OnPairs, Spreadable):
     per_position: bool = option("--per-position", help="Score every named position by itself.", default=False)
     with_tower: bool = option(
         "--with-tower",
-        help="Edges of the tower that sees too, and through the projector into the language model.",
+        help="Edges of the tower that sees too: through the projector into the language model, or beside the tower for "
+        "captions.",
         default=False,
     )
     signed: bool | None = option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.circuits.addresses import VISION
 from workbench.circuits.graph import Graph
 from workbench.commands.asked.discover import opening_of
 from workbench.commands.forms.discover import Discover
@@ -14,6 +15,7 @@ from workbench.core.show import Told
 from workbench.engine.cost import passes_cost
 from workbench.evaluate.sample_plan import SHARES, planned_sample
 from workbench.methods.registry import Cost, check_level, get_method
+from workbench.tasks.alignment import BOTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
     level = check_level(found, asked.level)
     shape = planned.wiring.shape("edge" if level == "edge" else "node", with_tower=asked.with_tower)
     if level == "edge" and planned.wiring.compares:
-        planned.pairs.require_change_of("vision")
+        planned.pairs.require_change_of(BOTH if asked.with_tower else VISION)
     graph = Graph(shape)
     cost = found.cost(found.make_options(**asked.options), graph, level)
     lengths = [len(ids) for ids in planned.pairs.clean]
@@ -83,7 +85,8 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
 def in_tower(cost: Cost, graph: Graph) -> int:
     """Return how many forward passes run the tower too.
 
-    Both runs do, and the passes of edges that end in it or in the projector; all where edges are not tested singly.
+    Both runs do, and the passes of edges that end in it or in the projector; all where edges are not tested singly. Of
+    two towers that meet it is the one for pictures.
     """
     ends = graph.parts[0].n_edges + 2
     return min(cost.forward, ends) if cost.forward >= graph.n_edges else cost.forward

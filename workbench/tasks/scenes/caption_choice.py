@@ -27,7 +27,7 @@ _WORDS = ("left", "right", "of", "above", "below", "and")
 @task(
     "scene-captions",
     source="drawn scenes; matching as in CLIP, Radford et al. 2021, arXiv:2103.00020",
-    corruptions=("picture", "caption", "changed", "blank"),
+    corruptions=("picture", "caption", "both", "changed", "blank"),
     positions=(),
     describe="Match a picture with its caption, among captions of other pictures.",
     texts=(*SIZES, *COLOURS, *SHAPES, *_WORDS),
@@ -43,7 +43,8 @@ def scene_captions(
     others are of other pictures.
 
     ``changed`` shows the picture of the second caption, ``picture`` that of the third, ``caption`` exchanges the first
-    and the third caption.
+    and the third caption. ``both`` shows the picture of the third and exchanges the first two captions: either change
+    alone makes the answer wrong.
 
     Args:
         objects: How many in every picture, 1 to 4: captions of one length.
@@ -62,7 +63,8 @@ def scene_captions(
     while len(shown) < captions:
         shown.append(_alike(draw, split, shown))
     lines = [each.caption for each in shown]
-    said = [lines[2], lines[1], lines[0], *lines[3:]] if corruption == "caption" else lines
+    first = {"caption": [2, 1, 0], "both": [1, 0, 2]}.get(corruption, [0, 1, 2])
+    said = [*(lines[i] for i in first), *lines[3:]]
     other = {"caption": scene, "blank": scene.blank(), "changed": shown[1]}.get(corruption, shown[2])
     return Pair(
         id="",
