@@ -1,4 +1,4 @@
-"""Both towers of a CLIP or SigLIP in plain transformers: one picture with its captions, one pass, edges of either cut."""
+"""Both towers of a CLIP or SigLIP in plain transformers: one picture with its captions, edges of either cut."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class PlainMeeting:
         """
         found: dict[str, dict[str, Tensor]] = {stack: {} for stack in STACKS}
         own = {stack: _own(stack, ablated, instead, start) for stack in STACKS}
-        own = {stack: {**how, "copies": None if copies is None else found[stack]} for stack, how in own.items()}
+        own = {
+            stack: {**how, "copies": None if copies is None else found[stack]} for stack, how in own.items()
+        }
         self.text.beside(captions)
         self.inside = own["text"]
         out, seen = self.vision.run(pixels, **own["vision"])

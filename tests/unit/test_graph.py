@@ -1,5 +1,7 @@
 """The computation graph of an architecture, counted by hand and by an independent formula."""
 
+from dataclasses import replace
+
 import pytest
 
 from workbench.circuits.addresses import parse_edge
@@ -105,3 +107,20 @@ def test_shape_keys_are_strict():
     del good["n_heads"]
     with pytest.raises(CircuitError, match="lacks 'n_heads'"):
         GraphShape.from_dict(good)
+
+
+def test_two_towers_that_meet_share_logits_and_no_other_reader():
+    """By hand: one layer of two heads with an MLP beside two such layers; 13 and 46 edges, as each alone."""
+    two, one = (GraphShape(n_layers=n, n_heads=2, n_kv_heads=2) for n in (2, 1))
+    graph = Graph(replace(one, tower=two, meets=True))
+    assert graph.n_edges == 46 + 13 == len(list(graph.edges()))
+    assert [str(root) for root in graph.roots] == ["vision:embed", "text:embed"]
+    assert graph.steps == (
+        *((layer, tuple(range(7 * layer, 7 * layer + 7))) for layer in range(3)),
+        (2, (21,)),
+    )
+    for edge in graph.edges():
+        assert edge.target.kind == "logits" or edge.source.tower == edge.target.tower
+    assert GraphShape.from_dict(graph.shape.to_dict()) == graph.shape
+    with pytest.raises(CircuitError, match="no tower that it could meet"):
+        replace(one, meets=True)

@@ -75,10 +75,12 @@ def test_splits_and_seeds_share_no_picture(name):
 
 
 @pytest.mark.parametrize("name, corruption", EVERY)
-def test_a_pair_differs_in_picture_or_in_words(name, corruption):
+def test_a_pair_differs_in_picture_or_in_words_and_in_both_where_it_says_so(name, corruption):
     for pair in make_pairs(name, n=6, seed=1, corruption=corruption):
         same = np.array_equal(pair.image[0].pixels, pair.image[1].pixels)
-        assert same == (pair.clean != pair.corrupted) == (corruption in ("question", "caption"))
+        words = pair.clean != pair.corrupted
+        assert words == (corruption in ("question", "caption", "both"))
+        assert same == (words and corruption != "both")
         assert len(pair.clean.split()) == len(pair.corrupted.split())
 
 

@@ -23,7 +23,9 @@ CONVENTION = (
 TOWER_CONVENTION = (
     "a tower's parts write for each other and projector; projector and input write for the others"
 )
-MEETING_CONVENTION = "parts of the towers for pictures and for captions write for their own tower and for logits"
+MEETING_CONVENTION = (
+    "parts of the towers for pictures and for captions write for their own tower and for logits"
+)
 
 _MAY_LACK = ("tower", "meets")  # fields of a shape that files leave out where there is no tower
 MOST_WRITERS = 200_000  # far above any model (Llama 3.1 405B has 16,254); a file cannot ask for more memory
@@ -35,8 +37,8 @@ class GraphShape:
 
     ``head_writes`` is False in post-norm models (Gemma 2, OLMo 2): a norm follows the sum of the heads, so
     the whole attention layer is the writer, while each head still reads by itself. ``tower`` is the shape of the stack
-    that sees, where edges cross from it to the language model. With ``meets`` no edge does: this stack reads captions, both
-    run side by side, and both end in ``logits``, which say how alike a picture and a caption are.
+    that sees, where edges cross from it to the language model. With ``meets`` no edge does: this stack reads captions,
+    both run side by side, and both end in ``logits``, which say how alike a picture and a caption are.
 
     Example:
         >>> import workbench as wb
@@ -127,8 +129,9 @@ class Graph:
     """Sources, targets and the edges between them, as index tables.
 
     Where the shape has a tower, its sources and targets come first, then ``projector``, which reads the tower, then
-    those of the language model, where ``projector`` writes beside ``input``. Two towers that meet have no ``projector``:
-    after those of the one for pictures come those of the one for captions, and last ``logits``, which read both.
+    those of the language model, where ``projector`` writes beside ``input``. Two towers that meet have no
+    ``projector``: after those of the one for pictures come those of the one for captions, and last ``logits``, which
+    read both.
 
     Attributes:
         entering: What the first layer is given.
@@ -224,7 +227,7 @@ class Graph:
 
     @cached_property
     def columns(self) -> tuple[tuple[int, ...], ...]:
-        """Where the targets of each part are among those of the graph; of two towers that meet the last one is both's."""
+        """Where the targets of each part are in the graph; two towers that meet share the last one."""
         found, first, shared = [], 0, int(self.shape.meets)
         for part in self.parts:
             own = len(part.targets) - shared
@@ -311,12 +314,11 @@ class Graph:
             raise unknown("source", str(edge.source), map(str, self.sources), error=CircuitError)
         if j is None:
             raise unknown("target", str(edge.target), map(str, self.targets), error=CircuitError)
-        if self.shape.meets and not self._starts[j] <= i < self._reads[j]:
-            if edge.source.tower != edge.target.tower and edge.target.kind != "logits":
-                raise CircuitError(
-                    f"{edge.target} cannot read {edge.source}: the towers for pictures and for captions meet in logits",
-                    hint=f"{edge.source}->logits",
-                )
+        if self.shape.meets and edge.target.kind != "logits" and edge.source.tower != edge.target.tower:
+            raise CircuitError(
+                f"{edge.target} cannot read {edge.source}: the towers of pictures and captions meet in logits",
+                hint=f"{edge.source}->logits",
+            )
         if i < self._starts[j]:
             raise CircuitError(
                 f"{edge.target} cannot read {edge.source}, which is in a tower; what it writes passes the projector",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.circuits.addresses import VISION, Node, layer_of, parse_node, place
+from workbench.circuits.addresses import LOGITS, VISION, Node, layer_of, parse_node, place
 from workbench.circuits.circuit import Circuit
 
 ROW, COLUMN = 88.0, 96.0
@@ -29,7 +29,13 @@ def layered(circuit: Circuit) -> dict[str, tuple[float, float]]:
         return own
     tower = _stack(seen, circuit.shape.tower.n_layers)
     shift = min((x for x, _ in own.values()), default=0.0) - max(x for x, _ in tower.values()) - APART
-    return {**{a: (round(x + shift, 1), y) for a, (x, y) in tower.items()}, **own}
+    found = {**{a: (round(x + shift, 1), y) for a, (x, y) in tower.items()}, **own}
+    end = str(LOGITS)
+    if circuit.shape.meets and end in found and len(own) > 1:
+        others = [place for address, place in found.items() if address != end]
+        middle = (max(x for x, _ in tower.values()) + shift + min(own[a][0] for a in own if a != end)) / 2
+        found[end] = round(middle, 1), round(max(y for _, y in others) + ROW, 1)
+    return found
 
 
 def _stack(nodes: Mapping[str, Node], n_layers: int) -> dict[str, tuple[float, float]]:

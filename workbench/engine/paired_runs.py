@@ -54,7 +54,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         metric: Name, ``file.py:function``, ``Metric`` or a function; by default the task's own.
         batch_tokens: Most tokens in one forward pass, interventions stacked along the batch included.
         with_tower: Edges cross from the tower that sees to the language model: its parts are ``vision:a0.h1``, and
-            ``projector`` is a part of its own beside ``input``. Of a CLIP: edges of both towers, which meet in ``logits``.
+            ``projector`` is a part of its own beside ``input``. Of a CLIP edges are of both towers, which meet in
+            ``logits``.
 
     Raises:
         TaskError: if too few pairs align with the tokenizer.

@@ -92,7 +92,9 @@ class Outline:
     def shape(self, level: str, *, with_tower: bool = False) -> GraphShape:
         """Return the computation graph's shape at a level; where it is asked, with the tower that sees."""
         if with_tower and self.compares:
-            return replace(self.towers["text"].shape(level), tower=self.towers["vision"].shape(level), meets=True)
+            return replace(
+                self.towers["text"].shape(level), tower=self.towers["vision"].shape(level), meets=True
+            )
         tower = self.towers["vision"].shape(level) if with_tower else None
         return GraphShape(
             tower=tower,

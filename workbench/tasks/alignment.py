@@ -118,7 +118,8 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
 
         Args:
             stack: ``vision`` or ``text`` of a model that compares pictures with captions; ``both`` if edges of both are
-                asked for, where the picture must differ in some pair and the captions in some; None for any other model.
+                asked for, where the picture must differ in some pair and the captions in some; None for any other
+                model.
 
         Raises:
             TaskError: naming the first pair that does not.
@@ -146,8 +147,8 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         for name, tower, differ in (("picture", "vision", pictures), ("captions", "text", captions)):
             if not differ:
                 raise TaskError(
-                    f"clean and corrupted have the same {name} in all {len(self)} pairs; every edge of the {tower} tower "
-                    "would have no effect",
+                    f"clean and corrupted have the same {name} in all {len(self)} pairs; every edge of the {tower} "
+                    "tower would have no effect",
                     hint="--corruption both changes picture and captions; without --with-tower edges are of the "
                     "pictures' tower alone",
                 )

@@ -56,7 +56,9 @@ class Shape(Part, frozen=True):
     ] = UNSET
     meets: Annotated[
         bool | UnsetType,
-        Meta(description="true where this stack reads captions and meets the tower in logits: no edge crosses"),
+        Meta(
+            description="true where this stack reads captions and meets the tower in logits: no edge crosses"
+        ),
     ] = UNSET
 
 
