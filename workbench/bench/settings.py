@@ -140,9 +140,11 @@ class Settings:
         check_numbers({name: value for name, value in vars(self).items() if isinstance(value, int | float)})
         for name in ("n_truth", "n_task"):
             if getattr(self, name) < 2:
-                raise OptionError(f"{name} is {getattr(self, name)}; at least 2 pairs are needed")
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}; at least 2 pairs are needed", hint=f"{name}=24"
+                )
         if self.seeds < 1:
-            raise OptionError(f"seeds is {self.seeds}; at least 1 is needed")
+            raise OptionError(f"seeds is {self.seeds}; at least 1 is needed", hint="seeds=3")
 
     def check_names(self) -> None:
         """Do nothing if all methods, options, models and tasks are there; nothing is loaded for it.

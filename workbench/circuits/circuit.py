@@ -331,7 +331,10 @@ def check_node(graph: Graph, node: Node) -> None:
             hint=f"it has layers 0 to {graph.shape.n_layers - 1}, heads 0 to {graph.shape.n_heads - 1}",
         )
     if node.position is not None and parse_node(str(node), towers=True) != node:
-        raise CircuitError(f"position {node.position!r} of {node.at(None)} cannot be written as an address")
+        raise CircuitError(
+            f"position {node.position!r} of {node.at(None)} cannot be written as an address",
+            hint="use a number (@14), or a name without spaces and without < > @ (@S2)",
+        )
 
 
 def check_edge(graph: Graph, edge: Edge) -> None:
@@ -344,15 +347,24 @@ def check_edge(graph: Graph, edge: Edge) -> None:
     if before == after:
         return
     if before is None or after is None:
-        raise CircuitError(f"{edge}: one end has a position and the other has not; give both or neither")
+        raise CircuitError(
+            f"{edge}: one end has a position and the other has none; expected one at both ends or at neither",
+            hint="give both ends a position, m0@S2->a1.h0@S2<q>, or none, m0->a1.h0<q>",
+        )
     if edge.target.slot not in ("k", "v"):
-        raise CircuitError(f"{edge} joins two positions; only <k> and <v> read another position")
+        raise CircuitError(
+            f"{edge} joins two positions; only <k> and <v> read another position",
+            hint="give both ends one position, or name the input that reads elsewhere: m0@S2->a1.h0<k>@end",
+        )
 
 
 def _finite(score: float, where: Node) -> float:
     value = float(score)
     if not isfinite(value):
-        raise CircuitError(f"a score at {where} is {value}; scores must be finite")
+        raise CircuitError(
+            f"a score at {where} is {value}; scores must be finite",
+            hint="give a finite number, or None where there is no score",
+        )
     return value
 
 

@@ -63,7 +63,8 @@ class Effects(
     def __post_init__(self) -> None:
         if self.patched.shape != (len(self.labels), len(self.base)):
             raise ShapeError(
-                f"patched values have shape {self.patched.shape}; expected {(len(self.labels), len(self.base))}"
+                f"patched values have shape {self.patched.shape}; expected {(len(self.labels), len(self.base))}",
+                hint="give patched one row for each label and one column for each pair of base",
             )
 
     @cached_property

@@ -61,23 +61,34 @@ class GraphShape:
             _check_count(name, getattr(self, name))
         for name in ("parallel", "head_writes", "meets"):
             if not isinstance(getattr(self, name), bool):
-                raise CircuitError(f"shape: {name} is {getattr(self, name)!r}; expected true or false")
+                raise CircuitError(
+                    f"shape: {name} is {getattr(self, name)!r}; expected true or false",
+                    hint=f"{name}=True or {name}=False",
+                )
         if self.n_layers * (self.n_heads + 1) > MOST_WRITERS:
             raise CircuitError(
-                f"shape: {self.n_layers} layers of {self.n_heads} heads are more than {MOST_WRITERS} writers"
+                f"shape: {self.n_layers} layers of {self.n_heads} heads are more than {MOST_WRITERS} writers",
+                hint="take a part of the model: fewer layers, or fewer heads",
             )
         if (self.n_heads == 0) != (self.n_kv_heads == 0) or self.n_heads % max(self.n_kv_heads, 1):
             raise CircuitError(
-                f"shape: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly"
+                f"shape: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly",
+                hint="make n_heads a multiple of n_kv_heads: n_heads=8, n_kv_heads=2",
             )
         for name in ("attention_layers", "mlp_layers"):
             _check_layers(name, getattr(self, name), self.n_layers)
         if self.tower is not None and (
             not isinstance(self.tower, GraphShape) or self.tower.tower is not None
         ):
-            raise CircuitError("shape: tower is not the shape of one stack of layers")
+            raise CircuitError(
+                "shape: tower is not the shape of one stack of layers",
+                hint="tower=GraphShape(n_layers=3, n_heads=4, n_kv_heads=4, parallel=False)",
+            )
         if self.meets and self.tower is None:
-            raise CircuitError("shape: meets is true and there is no tower that it could meet")
+            raise CircuitError(
+                "shape: meets is true and there is no tower that it could meet",
+                hint="meets=False, or tower=GraphShape(n_layers=3, n_heads=4, n_kv_heads=4, parallel=False)",
+            )
 
     def has_attention(self, layer: int) -> bool:
         return self.n_heads > 0 and (self.attention_layers is None or layer in self.attention_layers)
@@ -113,7 +124,9 @@ class GraphShape:
 def _check_count(name: str, value: object) -> None:
     least = 1 if name == "n_layers" else 0
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_WRITERS:
-        raise CircuitError(f"shape: {name} is {value!r}; expected a whole number from {least}")
+        raise CircuitError(
+            f"shape: {name} is {value!r}; expected a whole number from {least}", hint=f"{name}={least or 1}"
+        )
 
 
 def _check_layers(name: str, value: object, n_layers: int) -> None:
@@ -121,7 +134,10 @@ def _check_layers(name: str, value: object, n_layers: int) -> None:
         return
     whole = isinstance(value, tuple) and all(type(x) is int and 0 <= x < n_layers for x in value)
     if not isinstance(value, tuple) or not whole or list(value) != sorted(set(value)):
-        raise CircuitError(f"shape: {name} must be rising layer numbers from 0 to {n_layers - 1}")
+        raise CircuitError(
+            f"shape: {name} must be rising layer numbers from 0 to {n_layers - 1}",
+            hint="name each layer once, in order: (0, 1, 3)",
+        )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,10 @@ class Ranking:
 
     def __post_init__(self) -> None:
         if self.values.shape[0] != len(self.labels):
-            raise ShapeError(f"{len(self.labels)} labels for terms of shape {self.values.shape}")
+            raise ShapeError(
+                f"{len(self.labels)} labels for terms of shape {self.values.shape}",
+                hint="give one label for each row of values",
+            )
 
     @property
     def mean(self) -> Float[np.ndarray, " term"]:

@@ -114,7 +114,8 @@ class Scores(
             expected = (len(self.positions), *expected)
         if self.values.shape != expected:
             raise ShapeError(
-                f"{self.level} scores have shape {self.values.shape}; the graph needs {expected}"
+                f"{self.level} scores have shape {self.values.shape}; the graph needs {expected}",
+                hint="make them of the model's graph: a row for each source, a column for each target",
             )
         bad = int((~np.isfinite(self.values[self.exists])).sum())
         if bad:
@@ -215,7 +216,7 @@ class Scores(
         """Return all edges (or nodes) whose score is at least ``tau``, ties included."""
         expect(tau, (int, float, np.number), what="threshold: tau", hint="threshold(0.01)")
         if not math.isfinite(tau):
-            raise OptionError(f"the threshold is {tau}; it must be a finite number")
+            raise OptionError(f"the threshold is {tau}; it must be a finite number", hint="tau=0.01")
         kept = [
             i for i in self.ranked(by) if (abs(self.values[i]) if by == "absolute" else self.values[i]) >= tau
         ]

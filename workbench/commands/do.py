@@ -55,7 +55,12 @@ def _value(form: type[Command], option: str, value: Any) -> Any:
     if isinstance(value, list) and tuple in kinds:
         return tuple(value)
     allowed = (*kinds, int) if float in kinds else kinds
-    expect(value, tuple(kind for kind in allowed if kind is not bool), what=option)
+    expect(
+        value,
+        tuple(kind for kind in allowed if kind is not bool),
+        what=option,
+        hint=f"workbench {form.declared.name} --help",
+    )
     return value
 
 

@@ -147,7 +147,9 @@ def _stream(path: Path, content: bytes | str) -> Path:
 def _explained(path: Path, problem: OSError | ValueError) -> RunError:
     reason = getattr(problem, "strerror", None) or str(problem)
     number = getattr(problem, "errno", None) or 0
-    return RunError(f"cannot write {shown(path)}: {reason}", hint=_HINTS.get(number, ""))
+    return RunError(
+        f"cannot write {shown(path)}: {reason}", hint=_HINTS.get(number, "choose another with --out")
+    )
 
 
 def _umask() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -55,7 +56,10 @@ def expanded(path: str | os.PathLike[str], *, error: type[WorkbenchError] = RunE
         return Path(path).expanduser()
     except RuntimeError as problem:
         user = Path(path).parts[0]
-        raise error(f"{shown(path)}: there is no user {user[1:]!r}, so {user} is no folder") from problem
+        raise error(
+            f"{shown(path)}: there is no user {user[1:]!r}, so {user} is no folder",
+            hint="write the whole path, or ~/ for your own folder",
+        ) from problem
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
@@ -113,7 +117,9 @@ def require_regular(
     try:
         found = os.stat(path)
     except (OSError, ValueError) as problem:
-        raise error(f"cannot read {shown(path)}: {_reason(problem)}") from problem
+        raise error(
+            f"cannot read {shown(path)}: {_reason(problem)}", hint=_to_read(path, problem)
+        ) from problem
     _check(path, found, most_bytes, error)
     return found.st_size
 
@@ -138,7 +144,9 @@ def open_regular(
             _check(path, os.fstat(handle), most_bytes, error)
             yield source
     except OSError as problem:
-        raise error(f"cannot read {shown(path)}: {_reason(problem)}") from problem
+        raise error(
+            f"cannot read {shown(path)}: {_reason(problem)}", hint=_to_read(path, problem)
+        ) from problem
 
 
 def read_bytes(
@@ -176,8 +184,18 @@ def _too_large(
 ) -> WorkbenchError:
     return error(
         f"{shown(path)} has {in_words(size)}, more than the {in_words(most_bytes)} that are read",
-        hint="is it the right file?",
+        hint="name another file: the workbench writes none of this size",
     )
+
+
+def _to_read(path: str | os.PathLike[str], problem: OSError | ValueError) -> str:
+    """What to do about a path that cannot be read."""
+    number = getattr(problem, "errno", None)
+    if number == errno.ENOENT:
+        return f"check the name: ls {shown(Path(path).parent)}"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"allow it: chmod u+r {shown(path)}"
+    return "name another file"
 
 
 def _reason(problem: OSError | ValueError) -> str:

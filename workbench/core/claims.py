@@ -97,9 +97,14 @@ class JudgedClaim:
         try:
             claim = cls(**data)
         except TypeError as problem:
-            raise RunError(f"this is no claim: {problem}") from None
+            raise RunError(
+                f"this is no claim: {problem}", hint="measure it again: workbench replicate NAME"
+            ) from None
         if claim.verdict not in VERDICTS:
-            raise RunError(f"verdict {claim.verdict!r:.40}; one of {', '.join(VERDICTS)} is expected")
+            raise RunError(
+                f"verdict is {claim.verdict!r:.40}; expected one of {', '.join(VERDICTS)}",
+                hint="measure it again: workbench replicate NAME",
+            )
         return claim
 
 

@@ -120,11 +120,17 @@ def check_numbers(options: Mapping[str, Any], what: str = "") -> None:
     for name, value in options.items():
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                raise OptionError(f"option {name}{of} is {number}; a finite number is expected")
+                raise OptionError(
+                    f"option {name}{of} is {number}; a finite number is expected",
+                    hint=f"give a finite number: {name}=1",
+                )
             most = MOST_SEED if "seed" in name else MOST_COUNT
             if isinstance(number, int) and abs(number) > most:
                 shown = f"{number:,}" if abs(number) < 10**15 else f"about 10^{math.log10(abs(number)):.0f}"
-                raise OptionError(f"option {name}{of} is {shown}; at most {most:,} is taken")
+                raise OptionError(
+                    f"option {name}{of} is {shown}; at most {most:,} is taken",
+                    hint=f"give a smaller one: {name}=100",
+                )
 
 
 def expect_path(path: object, *, what: str = "path") -> None:

@@ -193,7 +193,10 @@ class FileKind(Generic[Content]):
             blocks: The columns or tensors that lie beside the document.
         """
         if not isinstance(document, dict):
-            raise self.error(f"{where} is {kind(document)}; expected an object")
+            raise self.error(
+                f"{where} is {kind(document)}; expected an object",
+                hint="name a file that workbench wrote, or write it again",
+            )
         origin = self.origin(document, where=where, blocks=blocks)
         heads = _HEADS if origin.version >= VERSION else _HEADS[:2]
         rest = {name: value for name, value in document.items() if name not in heads}

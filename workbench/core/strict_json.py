@@ -17,6 +17,8 @@ from workbench.core.errors import CircuitError, WorkbenchError, close_names
 
 MOST_BYTES = 64_000_000  # a circuit of 500,000 edges has about 40 MB
 MOST_DEPTH = 64  # our own files nest 6 deep
+_ANOTHER = "name another file: this one was not written by the workbench"
+_SMALLER = "write a number that a float holds: up to 1e308, and at most 300 digits"
 MOST_DIGITS = 300  # a float ends at 308
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]+|[\]}]+', re.DOTALL)
 
@@ -61,7 +63,9 @@ def parse(
         WorkbenchError: of the type ``error``, with line and column.
     """
     if too_deep(text.encode("utf-8")):
-        raise error(f"{where} nests more than {MOST_DEPTH} levels deep; it is not a file of ours")
+        raise error(
+            f"{where} nests more than {MOST_DEPTH} levels deep; it is not a file of ours", hint=_ANOTHER
+        )
 
     def refuse(constant: str) -> None:
         if nan_is_null and constant == "NaN":
@@ -71,19 +75,21 @@ def parse(
     def number(digits: str) -> float:
         value = float(digits)
         if not math.isfinite(value):
-            raise error(f"{where} contains {digits[:40]}, which is too large for a number")
+            raise error(f"{where} contains {digits[:40]}, which is too large for a number", hint=_SMALLER)
         return value
 
     def whole(digits: str) -> int:
         if len(digits) > MOST_DIGITS:
-            raise error(f"{where} contains {digits[:40]}..., which is too large for a number")
+            raise error(f"{where} contains {digits[:40]}..., which is too large for a number", hint=_SMALLER)
         return int(digits)
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = first_twice([name for name, _ in pairs])
-            raise error(f"{where} has the key {twice!r:.80} twice in one object")
+            raise error(
+                f"{where} has the key {twice!r:.80} twice in one object", hint="remove one of the two"
+            )
         return found
 
     try:
@@ -96,7 +102,7 @@ def parse(
             hint="the file may be cut off; make it again or restore it",
         ) from problem
     except (ValueError, RecursionError) as problem:  # a number of thousands of digits
-        raise error(f"{where} cannot be read: {problem}") from problem
+        raise error(f"{where} cannot be read: {problem}", hint=_ANOTHER) from problem
 
 
 def first_twice(names: Iterable[str]) -> str | None:
@@ -154,12 +160,17 @@ def plain(value: Any, where: str) -> Any:
         return plain(value.tolist(), where)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise CircuitError(f"{where} is a {type(value).__name__}; JSON holds text, numbers, lists and mappings")
+    raise CircuitError(
+        f"{where} is a {type(value).__name__}; JSON holds text, numbers, lists and mappings",
+        hint="turn it into text, a number, a list or a mapping first: str(value), array.tolist()",
+    )
 
 
 def _key(key: object, where: str) -> str:
     if not isinstance(key, str):
-        raise CircuitError(f"{where} has the key {key!r}; keys are text")
+        raise CircuitError(
+            f"{where} has the key {key!r}; keys are text", hint=f"use text as the key: {str(key)!r:.60}"
+        )
     return key
 
 
@@ -170,7 +181,9 @@ def check_keys(data: object, required: set[str], optional: set[str], where: str)
         CircuitError: naming the key and the closest known one.
     """
     if not isinstance(data, dict):
-        raise CircuitError(f"{where} is {kind(data)}; expected an object")
+        raise CircuitError(
+            f"{where} is {kind(data)}; expected an object", hint='write it as {"name": value, ...}'
+        )
     missing = sorted(required - set(data))
     if missing:
         raise CircuitError(f"{where} lacks {missing[0]!r}", hint=f"needed: {', '.join(sorted(required))}")

@@ -51,7 +51,7 @@ def typed(value: object, model: type[Model], *, where: str, error: type[Workbenc
         message, hint = _explained(str(problem), value, model, f"{where}: ", where)
         raise error(message, hint=hint) from None
     except UnicodeEncodeError as problem:
-        raise error(f"{where} {_half_key(problem)}") from None
+        raise error(f"{where} {_half_key(problem)}", hint="write the key as plain text") from None
 
 
 def as_json(content: Part) -> Any:

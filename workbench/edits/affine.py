@@ -57,7 +57,10 @@ def _shift(edit: Affine, place: Place, heads: Sequence[int], rows: Sequence[int]
     def shifted(z: Tensor, seen: Seen) -> Tensor:
         a, b = edit.a[list(rows)].to(z), edit.b[list(rows)].to(z)
         if a.shape[-1] not in (1, z.shape[-1]) or b.shape[-1] not in (1, z.shape[-1]):
-            raise ShapeError(f"the edit is for heads of {a.shape[-1]} dimensions; these have {z.shape[-1]}")
+            raise ShapeError(
+                f"the edit is for heads of {a.shape[-1]} dimensions; these have {z.shape[-1]}",
+                hint="make it for this model: Affine.of(model, heads, a=0.0)",
+            )
         index = torch.tensor(list(heads), device=z.device)
         new = z.index_copy(2, index, z[:, :, index] * a + b)
         where = place.rows(edit.positions, edit.when, z)

@@ -42,7 +42,10 @@ class Contrast:
         """Return both runs' tensors at a site, ``(row, pos, ...)``; patterns ``(row, head, query, key)``."""
         name = hook_name(site, layer)
         if name not in self.first:
-            raise ModelError(f"{site} of layer {layer} was not recorded")
+            raise ModelError(
+                f"{site} of layer {layer} was not recorded",
+                hint=f"record it: contrast(..., sites=({site!r},), layers=({layer},))",
+            )
         return self._at(site, self.first[name], 0), self._at(site, self.second[name], 1)
 
     def _at(self, site: Site, tensor: Tensor, which: int) -> Tensor:
@@ -111,7 +114,10 @@ def contrast(
         ModelError: for a site that this model does not show.
     """
     if len(first) != len(second):
-        raise ShapeError(f"{len(first)} and {len(second)} prompts; they are compared one by one")
+        raise ShapeError(
+            f"{len(first)} and {len(second)} prompts; they are compared one by one",
+            hint="give both sides the same prompts, one by one",
+        )
     if aligned is None:
         if first.shape != second.shape:
             raise ShapeError(
@@ -121,13 +127,19 @@ def contrast(
         every = torch.arange(first.shape[1], device=first.device)
         aligned = (every, every)
     if len(aligned[0]) != len(aligned[1]):
-        raise ShapeError(f"{len(aligned[0])} positions are to correspond to {len(aligned[1])}")
+        raise ShapeError(
+            f"{len(aligned[0])} positions are to correspond to {len(aligned[1])}",
+            hint="give each position of the first prompts one of the second",
+        )
     wanted = wiring(model).attention_layers if layers is None else layers
     names = [hook_name(site, layer) for site in sites for layer in wanted]
     seen = [record(model, ids, names)[1] for ids in (first, second)]
     silent = [name for name in names if name not in seen[0]]
     if silent:
-        raise ModelError(f"hook {silent[0]} never fires on this model; nothing can be read there")
+        raise ModelError(
+            f"hook {silent[0]} never fires on this model; nothing can be read there",
+            hint="leave this site or layer out: sites=, layers=; workbench model show NAME says what works",
+        )
     return Contrast(model=model, first=seen[0], second=seen[1], tokens=first, aligned=aligned)
 
 
@@ -149,8 +161,14 @@ def gradient(
     with torch.enable_grad(), model.hooks(fwd_hooks=[(name, keep)]):
         total = metric(model(ids)).sum()
         if not kept:
-            raise ModelError(f"hook {name} never fires on this model")
+            raise ModelError(
+                f"hook {name} never fires on this model",
+                hint="workbench model show NAME says which hooks work on this model",
+            )
         (found,) = torch.autograd.grad(total, kept, allow_unused=True)
     if found is None:
-        raise ModelError(f"no gradient reaches {name}: edits there are discarded on this model")
+        raise ModelError(
+            f"no gradient reaches {name}: edits there are discarded on this model",
+            hint="workbench model show NAME says which edits work on this model",
+        )
     return found

@@ -73,7 +73,10 @@ def words_of(model: TransformerBridge, *, seed: int = 0) -> Words:
         special = set(getattr(tokenizer, "all_special_ids", ()))
         usable = [i for i in range(model.cfg.d_vocab) if i not in special]
         if len(usable) < 60:
-            raise OptionError(f"{len(usable)} tokens are too few to make documents of; 60 are needed")
+            raise OptionError(
+                f"{len(usable)} tokens are too few to make documents of; 60 are needed",
+                hint="open a model with more tokens: zoo:stdlib",
+            )
         drawn = np.random.default_rng(seed).permutation(usable)[:300]
         third = len(drawn) // 3
         keys, values, fillers = drawn[:third], drawn[third : 2 * third], drawn[2 * third :]
@@ -91,7 +94,10 @@ def questions(words: Words, kind: Kind, *, n: int, sizes: Sequence[int], seed: i
         OptionError: for fewer than 3 documents, or documents of fewer than 2 tokens.
     """
     if len(sizes) < 3 or min(sizes) < 2:
-        raise OptionError(f"documents of {tuple(sizes)} tokens; at least 3 of at least 2 are needed")
+        raise OptionError(
+            f"sizes is {tuple(sizes)}; at least 3 documents of at least 2 tokens are needed",
+            hint="sizes=(8, 8, 8)",
+        )
     rng = np.random.default_rng([seed, len(sizes), *(kind.encode())])
     return tuple(_question(words, kind, sizes, rng) for _ in range(n))
 

@@ -140,7 +140,10 @@ def of_kinds(data: Mapping[str, Any], **kinds: type | tuple[type, ...]) -> None:
             kinds_of = wanted if isinstance(wanted, tuple) else (wanted,)
             if item is not None and (isinstance(item, bool) or not isinstance(item, kinds_of)):
                 words = " or ".join(kind.__name__ for kind in kinds_of)
-                raise OptionError(f"{name} has {item!r:.40}; expected {words}")
+                raise OptionError(
+                    f"{name} has {item!r:.40}; expected {words}",
+                    hint=f"workbench edit list shows what each kind takes; {name} is made of {words}",
+                )
 
 
 def head_of(text: str) -> Node:

@@ -45,7 +45,9 @@ class Emphasise(ModelEdit):
             if value.ndim != 2 or not str(value.dtype).endswith("bool") or value.shape != self.local.shape:
                 raise ShapeError(
                     f"{name} is {tuple(value.shape)} of {value.dtype}; truth values (row, key) are expected, as many "
-                    f"as in local, {tuple(self.local.shape)}"
+                    f"as in local, {tuple(self.local.shape)}",
+                    hint=f"{name}=torch.zeros({tuple(self.local.shape)}, dtype=torch.bool), True at "
+                    "the keys that are meant",
                 )
         if bool((self.local & self.summary).any()):
             raise OptionError("a key is both local and summary", hint="local=local & ~summary")

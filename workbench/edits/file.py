@@ -165,14 +165,21 @@ def read_edit(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelEd
     except WorkbenchError as problem:
         raise RunError(f"{kind}: {problem.message}", hint=problem.hint) from problem
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise RunError(f"this is no {kind} edit: {problem}") from problem
+        raise RunError(
+            f"this is no {kind} edit: {problem}",
+            hint="make the edit again: workbench edit make, or wb.save(edit, folder)",
+        ) from problem
     try:
         check_keys(own, set(edit.to_dict()), set(), f"{kind} edit")
     except CircuitError as problem:
         raise RunError(problem.message, hint=problem.hint) from problem
     if set(edit.tensors()) != set(tensors):
         missing = set(edit.tensors()) ^ set(tensors)
-        raise RunError(f"{kind} edit: tensors that do not belong to it: {', '.join(sorted(missing))}")
+        raise RunError(
+            f"{kind} edit: tensors missing, or not its own: {', '.join(sorted(missing))}; expected "
+            f"{', '.join(sorted(edit.tensors())) or 'none'}",
+            hint="save the edit again: wb.save(edit, folder)",
+        )
     return edit
 
 
@@ -195,7 +202,10 @@ def _read_tensors(file: Path, digest: Any, decode: _Decode) -> Mapping[str, Any]
     try:
         return decode(content)
     except (SafetensorError, ValueError) as problem:
-        raise RunError(f"{file} is not a whole safetensors file: {problem}") from problem
+        raise RunError(
+            f"{file} is not a whole safetensors file: {problem}",
+            hint="the file was cut short or damaged: copy it again, or save the edit again",
+        ) from problem
 
 
 def _tensors(content: bytes) -> dict[str, Tensor]:
@@ -215,7 +225,10 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
     found = {}
     for name, part in deserialize(content):
         if part["dtype"] not in _DTYPES:
-            raise RunError(f"tensor {name} holds {part['dtype']}; expected {', '.join(_DTYPES)}")
+            raise RunError(
+                f"tensor {name} holds {part['dtype']}; expected {', '.join(_DTYPES)}",
+                hint="save the tensor as float32: tensor.float()",
+            )
         values = np.frombuffer(part["data"], dtype=_DTYPES[part["dtype"]]).reshape(part["shape"])
         found[name] = (values.astype("<u4") << 16).view("<f4") if part["dtype"] == "BF16" else values
     return found

@@ -74,9 +74,15 @@ def _check(place: Place, changes: Sequence[Change]) -> None:
                 hint="where attention is plain, float32 lets it be written to the head output: --dtype float32",
             )
         if change.site == "head-output" and "head-output" not in wired.live:
-            raise ModelError(f"layer {change.layer}: edits of head outputs are silently ignored here")
+            raise ModelError(
+                f"layer {change.layer}: edits of head outputs are silently ignored here",
+                hint="workbench model show NAME says which edits work on this model",
+            )
         if change.layer not in wired.attention_layers:
-            raise ModelError(f"the model has no attention layer {change.layer}")
+            raise ModelError(
+                f"the model has no attention layer {change.layer}",
+                hint=f"attention layers: {', '.join(map(str, wired.attention_layers)) or 'none'}",
+            )
 
 
 def _hooks(place: Place, changes: Sequence[Change], *, live: bool) -> list[Hook]:
@@ -150,7 +156,8 @@ def _through_output(
     error = float((own - z).detach().abs().max() / (1 + z.detach().abs().max()))
     if not error <= 1e-3:  # float32 rounding is below 1e-6 here
         raise ModelError(
-            f"layer {layer}: the attention pattern cannot be made again here (off by {error:.2g})"
+            f"layer {layer}: the attention pattern cannot be made again here (off by {error:.2g})",
+            hint="edit head outputs here: Affine.of(model, heads, a=0.0)",
         )
     new = change_pattern(place, layer, pattern, changes, seen)
     if torch.equal(new, pattern):  # the own output to the last bit
@@ -200,14 +207,20 @@ def _part(tensor: Tensor, heads: Sequence[int], head_axis: int) -> Tensor:
 def _check_rows(place: Place, layer: int, before: Tensor, after: Tensor, change: Change) -> None:
     where, tolerance = f"layer {layer}: the edited attention", 10 * TOLERANCE.get(after.dtype, 2e-4)
     if not bool((after >= (-torch.inf if change.signed else 0)).all()):
-        raise ModelError(f"{where} has {'' if change.signed else 'negative weights or '}NaN")
+        raise ModelError(
+            f"{where} has {'' if change.signed else 'negative weights or '}NaN",
+            hint="make the function return weights of at least 0, without NaN",
+        )
     if not change.leaks:
         total = after.float().sum(-1)
         off = (total - before.float().sum(-1)).abs()
         # Where a learned sink takes a share, a change of scores changes that share too, between 0 and 1.
         error = float(torch.where(sink_share(before)[..., 0] > 0, (total - 1).clamp(min=0), off).max())
         if not error <= tolerance:
-            raise ModelError(f"{where} does not sum to what it did (off by {error:.2g})")
+            raise ModelError(
+                f"{where} does not sum to what it did (off by {error:.2g})",
+                hint="divide each row by its sum, or allow other sums: mass='leak'",
+            )
     if not change.forward:
         hidden = ~visible(place, layer, after.shape[-1], after.device)
         if bool(after.masked_select(hidden).any()):

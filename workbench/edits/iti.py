@@ -97,13 +97,15 @@ def probe_heads(
     """
     if right.shape != held_out.shape or len(outputs) != len(right):
         raise ShapeError(
-            f"{len(outputs)} outputs, {len(right)} labels, {len(held_out)} marks; expected as many of each"
+            f"{len(outputs)} outputs, {len(right)} labels, {len(held_out)} marks; expected as many of each",
+            hint="give one output, one label and one mark for each statement",
         )
     right, held_out = right.to(outputs.device), held_out.to(outputs.device)
     for part in (held_out, ~held_out):
         if len(right[part].unique()) < 2:
             raise OptionError(
-                "right and wrong statements must both be among the held-out and among the others"
+                "right and wrong statements must both be among the held-out and among the others",
+                hint="mark some right and some wrong statements in held_out, and leave some of both unmarked",
             )
     seen, labels = outputs[~held_out].double(), right[~held_out]
     flat = seen.flatten(1, 2).transpose(0, 1)  # (layer * head, statement, d_head)

@@ -40,7 +40,10 @@ def own_scores(place: Place, layer: int, pattern: Tensor, seen: Seen) -> Tensor:
     elif q is not None and k is not None:
         scores = recompute_scores(q, k.repeat_interleave(q.shape[2] // k.shape[2], dim=2))
     else:
-        raise ModelError(f"layer {layer}: the model shows no scores before the softmax")
+        raise ModelError(
+            f"layer {layer}: the model shows no scores before the softmax",
+            hint="choose a pattern that needs no scores: --with uniform",
+        )
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(~own, -torch.inf)
     error = float((scores.softmax(-1) - pattern).abs().max())
     if not error <= (CLOSE if pattern.dtype.itemsize >= 4 else 0.05):

@@ -84,22 +84,41 @@ class Rows(ModelEdit):
             )
         _check_heads(self.heads)
         if (self.value is None) == (self.operation in ("scale", "add")):
-            raise OptionError(f"{self.operation} {'needs a' if self.value is None else 'takes no'} value")
+            raise OptionError(
+                f"value is {self.value}; {self.operation} {'needs a' if self.value is None else 'takes no'} value",
+                hint="value=0.5" if self.value is None else "leave value out, or operation=scale",
+            )
         if self.operation == "scale" and not (self.value is not None and self.value >= 0):
-            raise OptionError(f"the factor is {self.value}; weights cannot be negative")
+            raise OptionError(
+                f"the factor is {self.value}; weights cannot be negative",
+                hint="value=0 takes the keys away, value=0.5 halves them",
+            )
         for name, known in (("share", Share), ("mass", Mass), ("when", When)):
             if getattr(self, name) not in get_args(known):
-                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(known))}",
+                    hint=f"{name}={get_args(known)[0]}",
+                )
         if self.share == "uniform" and (self.value or 0) > 1:
-            raise OptionError("equal parts cannot be taken from keys that may have less; factor at most 1")
+            raise OptionError(
+                f"value is {self.value} with share=uniform; at most 1 is expected, as equal parts "
+                "cannot be taken from keys that may have less",
+                hint="value=0.5, or share=proportional",
+            )
         if self.weights is not None:
             self._check_weights(self.weights)
 
     def _check_weights(self, weights: tuple[float, ...]) -> None:
         if self.operation != "set" or self.keys is None or len(weights) != len(self.keys):
-            raise OptionError("weights go with set, one for each key")
+            raise OptionError(
+                "weights go with operation=set, one for each key",
+                hint="operation=set, keys=0,1 and weights=0.5,0.5",
+            )
         if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-            raise OptionError("weights are not negative, and not all zero")
+            raise OptionError(
+                f"weights are {list(weights)}; expected finite numbers of at least 0, and one above 0",
+                hint="weights=0.5,0.5",
+            )
 
     def describe(self) -> str:
         """Return in words what it does."""
@@ -152,7 +171,11 @@ class Affine(ModelEdit):
 
     def __post_init__(self) -> None:
         if not self.heads or len(set(self.heads)) != len(self.heads):
-            raise OptionError(f"{len(self.heads)} heads, {len(set(self.heads))} of them different")
+            raise OptionError(
+                f"there are {len(self.heads)} heads, {len(set(self.heads))} of them different; "
+                "expected at least one, each named once",
+                hint="name at least one head, and each once",
+            )
         if any(head_of(h).kind != "head" for h in self.heads):
             raise OptionError(
                 "an affine edit names single heads", hint="Affine.of(model, ['a5']) takes layers"
@@ -160,10 +183,14 @@ class Affine(ModelEdit):
         for name, value in (("a", self.a), ("b", self.b)):
             if value.ndim != 2 or len(value) != len(self.heads) or "float" not in str(value.dtype):
                 raise ShapeError(
-                    f"{name} has shape {tuple(value.shape)}; one row for each of {len(self.heads)} heads is expected"
+                    f"{name} has shape {tuple(value.shape)}; one row for each of {len(self.heads)} heads is expected",
+                    hint="Affine.of(model, heads, a=0.0) makes the tensors",
                 )
         if self.when not in get_args(When):
-            raise OptionError(f"when is {self.when!r}; one of {', '.join(get_args(When))}")
+            raise OptionError(
+                f"when is {self.when!r}; expected one of {', '.join(get_args(When))}",
+                hint=f"when={get_args(When)[0]!r}",
+            )
 
     @classmethod
     def of(
@@ -241,7 +268,8 @@ class Mask(ModelEdit):
         _check_heads(self.heads)
         if given.ndim != 2 or given.shape[0] != given.shape[1] or not str(given.dtype).endswith("bool"):
             raise OptionError(
-                f"a mask of shape {tuple(given.shape)} and {given.dtype}; expected square and boolean"
+                f"a mask of shape {tuple(given.shape)} and {given.dtype}; expected square and boolean",
+                hint="allowed=torch.ones(n, n, dtype=torch.bool).tril()",
             )
 
     @classmethod
@@ -325,7 +353,10 @@ class ContentMask(ModelEdit):
         """Return what ``to_dict`` wrote, read back."""
         of_kinds(data, heads=str, mask=str, random=int)
         if not isinstance(data.get("heads"), list | tuple):
-            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
+            raise OptionError(
+                f"heads is {data.get('heads')!r:.40}; expected a list of names",
+                hint='heads=["a0.h1", "a1.h0"]',
+            )
         return cls(heads=tuple(data["heads"]), mask=data["mask"], random=data.get("random"))
 
 
@@ -356,10 +387,16 @@ class Calibration(ModelEdit):
     def __post_init__(self) -> None:
         _check_heads(self.heads)
         if not self.alpha > 0 or not 0 <= self.beta <= 1:
-            raise OptionError(f"alpha {self.alpha}, beta {self.beta}: above 0, and from 0 to 1")
+            raise OptionError(
+                f"alpha is {self.alpha}, beta {self.beta}; expected alpha above 0, and beta from 0 to 1",
+                hint=f"alpha={ALPHA:g}, beta={BETA:g}",
+            )
         for name, known in (("keep", Keep), ("columns", Columns)):
             if getattr(self, name) not in get_args(known):
-                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(known))}",
+                    hint=f"{name}={get_args(known)[0]}",
+                )
 
     def describe(self) -> str:
         """Return in words what it does."""
@@ -375,7 +412,10 @@ class Calibration(ModelEdit):
         """Return what ``to_dict`` wrote, read back."""
         of_kinds(data, heads=str, alpha=(int, float), beta=(int, float), seed=int)
         if not isinstance(data.get("heads"), list):
-            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
+            raise OptionError(
+                f"heads is {data.get('heads')!r:.40}; expected a list of names",
+                hint='heads=["a0.h1", "a1.h0"]',
+            )
         return cls(**{**data, "heads": tuple(data["heads"])})
 
 
@@ -404,10 +444,16 @@ class Pine(ModelEdit):
     def __post_init__(self) -> None:
         for name, known in (("order", Order), ("between", Between)):
             if getattr(self, name) not in get_args(known):
-                raise OptionError(f"{name} is {getattr(self, name)!r}; one of {', '.join(get_args(known))}")
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(known))}",
+                    hint=f"{name}={get_args(known)[0]}",
+                )
         ends = [end for _, end in self.documents]
         if not self.documents or any(not 0 <= start < end for start, end in self.documents):
-            raise OptionError(f"documents {self.documents} are not ranges of tokens")
+            raise OptionError(
+                f"documents are {self.documents}; expected ranges of tokens (start, end), start before end",
+                hint="documents=((1, 9), (9, 17))",
+            )
         if [start for start, _ in self.documents[1:]] != ends[:-1]:
             raise OptionError(
                 "documents must follow each other without gaps",

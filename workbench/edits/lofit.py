@@ -55,7 +55,10 @@ class LofitStep:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.every) < 1 or not self.lr > 0 or self.penalty < 0:
-            raise OptionError(f"{self}: steps, batch, every and lr must be above 0, penalty not below")
+            raise OptionError(
+                f"{self}; expected steps, batch, every and lr above 0, and a penalty of at least 0",
+                hint="steps=50, batch=8, every=10, lr=0.01, penalty=0",
+            )
 
 
 SCALES = LofitStep(lr=5e-3, penalty=5e-4)

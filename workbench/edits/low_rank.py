@@ -47,10 +47,14 @@ class LowRank:
         known = wiring(model)
         if not {"q", "v"} <= known.live or not known.readers_known:
             raise ModelError(
-                "queries and values of this model are not norm-then-project, or cannot be edited"
+                "queries and values of this model are not norm-then-project, or cannot be edited",
+                hint="take a model with live q and v hooks: zoo:icl; workbench model show NAME says",
             )
         if len(self.numbers) != count(model, rank=self.rank):
-            raise ShapeError(f"{len(self.numbers)} numbers; expected {count(model, rank=self.rank)}")
+            raise ShapeError(
+                f"{len(self.numbers)} numbers; expected {count(model, rank=self.rank)}",
+                hint=f"start from torch.zeros({count(model, rank=self.rank)})",
+            )
         parts = iter(
             self.numbers.split([n for layer in range(known.n_layers) for n in _sizes(model, self.rank)])
         )

@@ -81,7 +81,9 @@ def _made(kind: type[ModelEdit], data: dict[str, Any]) -> ModelEdit:
     except RunError as problem:
         raise OptionError(problem.message, hint=problem.hint) from problem
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise OptionError(f"this is no {kind.kind} edit: {problem}") from problem
+        raise OptionError(
+            f"this is no {kind.kind} edit: {problem}", hint="workbench edit list shows what each kind takes"
+        ) from problem
 
 
 def _value(text: str, *, many: bool) -> Any:

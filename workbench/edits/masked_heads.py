@@ -71,7 +71,10 @@ def mask(
     """
     for value, known in ((mode, Mode), (when, When)):
         if value not in get_args(known):
-            raise OptionError(f"{value!r} is none of {', '.join(get_args(known))}")
+            raise OptionError(
+                f"{value!r} is not known here; expected one of {', '.join(get_args(known))}",
+                hint=f"use {get_args(known)[0]!r}",
+            )
     if mode == "uniform":
         return Rows(heads=tuple(heads), operation="set", when=when)
     b = 0.0 if mode == "zero" else mean_output(model, heads, reference)

@@ -67,7 +67,10 @@ def _masked(edit: Mask, place: Place, layer: int) -> Callable[[Tensor, Seen], Te
     def masked(pattern: Tensor, seen: Seen) -> Tensor:
         n = pattern.shape[-1]
         if n > len(edit.allowed):
-            raise OptionError(f"the mask is for {len(edit.allowed)} tokens; the prompt has {n}")
+            raise OptionError(
+                f"the mask is for {len(edit.allowed)} tokens; the prompt has {n}",
+                hint=f"make it for prompts of {n} tokens or more: tokens={n}",
+            )
         allowed = edit.allowed[:n, :n].to(pattern.device)
         own = visible(place, layer, n, pattern.device)
         if place.wiring.looks_ahead or bool((allowed & ~own).any()):

@@ -62,7 +62,10 @@ def on_task(runs: PairedRuns, edit: ModelEdit | Made | None = None, *, metric: b
         ModelError: if the model has no language-model head.
     """
     if not runs.wiring.has_lm_head:
-        raise ModelError("accuracy and loss are of next tokens; this model has no language-model head")
+        raise ModelError(
+            "accuracy and loss are of next tokens; this model has no language-model head",
+            hint="open a language model: zoo:ioi",
+        )
     found: dict[str, list[np.ndarray]] = {}
     index = np.concatenate([batch.index for batch in runs.batches])
     for batch in runs.batches:
@@ -203,7 +206,10 @@ def measure_edit(
 
     places = {name: runs, **(beside or {})}
     if any(other.model is not runs.model for other in places.values()):
-        raise OptionError("an edit is measured on one model; the tasks beside it are run on another")
+        raise OptionError(
+            "an edit is measured on one model; the tasks beside it are run on another",
+            hint="make all runs of one model: wb.paired_runs(model, task)",
+        )
     rows: list[dict[str, Any]] = []
     total = len(places) + (text is not None)
     for i, (where, own) in enumerate(places.items()):

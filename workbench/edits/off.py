@@ -84,5 +84,5 @@ def mean_outputs(
             sums[name] = sums.get(name, 0) + z.double().sum((0, 1))
         count += ids.numel()
     if not count:
-        raise OptionError("there are no prompts to take the mean over")
+        raise OptionError("there are no prompts to take the mean over", hint="give at least one prompt")
     return torch.stack([sums[hook_name("head-output", int(n.layer or 0))][n.index] for n in nodes]) / count

@@ -33,7 +33,10 @@ TIE = 1e-5
 def changes_of(edit: Pine, place: Place) -> Sequence[Change]:
     """Return every pattern of the model."""
     if not place.wiring.causal:
-        raise ModelError("this model is not causal: every document sees every other already")
+        raise ModelError(
+            "this model is not causal: every document sees every other already",
+            hint="open a causal model: zoo:induction",
+        )
     heads = tuple(range(place.wiring.n_heads))
     return [
         Change(
@@ -91,7 +94,10 @@ class PineLayout:
     def of(cls, spans: Sequence[tuple[int, int]], n_pos: int, device: torch.device) -> PineLayout:
         """Raises ``OptionError`` if a document ends after the prompt."""
         if spans[-1][1] > n_pos:
-            raise OptionError(f"the last document ends at token {spans[-1][1]}; the prompt has {n_pos}")
+            raise OptionError(
+                f"the last document ends at token {spans[-1][1]}; the prompt has {n_pos}",
+                hint=f"documents that end at {n_pos} or before",
+            )
         document = torch.full((n_pos,), -1, device=device)
         offset = torch.zeros(n_pos, dtype=torch.long, device=device)
         for j, (start, end) in enumerate(spans):
@@ -211,7 +217,8 @@ def _confirm(place: Place, layer: int, rotary: Rotary, q: Tensor, k: Tensor, pat
     seen = visible(place, layer, n, q.device)
     if bool((seen != (at <= at[:, None])).any()):
         raise ModelError(
-            f"layer {layer}: documents reach beyond its sliding window, so their order cannot be undone"
+            f"layer {layer}: documents reach beyond its sliding window, so their order cannot be undone",
+            hint="make the documents shorter than the window, or leave this layer out",
         )
     scores = own_positions(rotary, q, k).masked_fill(~seen, torch.finfo(q.dtype).min)
     error = float((scores.softmax(-1) - pattern).abs().max())

@@ -109,8 +109,14 @@ class Place:
                 )
             index = self.at(position).to(device)
             if index.shape != (n_row,):
-                raise OptionError(f"{position!r} is given for {len(index)} prompts; {n_row} are run")
+                raise OptionError(
+                    f"{position!r} is given for {len(index)} prompts; {n_row} are run",
+                    hint="give one position for each prompt that is run",
+                )
             return index
         if not -n_pos <= position < n_pos:
-            raise OptionError(f"position {position} is outside prompts of {n_pos} tokens")
+            raise OptionError(
+                f"position {position} is outside prompts of {n_pos} tokens",
+                hint=f"a number from {-n_pos} to {n_pos - 1}",
+            )
         return torch.full((n_row,), position % n_pos, device=device)

@@ -42,7 +42,8 @@ class Questions:
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.answers) or not self.rows:
             raise ShapeError(
-                f"{len(self.rows)} prompts and {len(self.answers)} answers; expected as many, one or more"
+                f"{len(self.rows)} prompts and {len(self.answers)} answers; expected as many, one or more",
+                hint="give one answer for each prompt, and at least one prompt",
             )
 
     def __len__(self) -> int:
@@ -85,9 +86,15 @@ def ask(model: TransformerBridge, prompts: Sequence[str], answers: Sequence[str]
     for prompt, answer, text in zip(prompts, answers, texts, strict=True):
         row, joined = known[prompt], known[text]
         if joined[: len(row)] != row or len(joined) == len(row):
-            raise TaskError(f"the answer {answer!r} changes the tokens of its prompt {prompt!r}")
+            raise TaskError(
+                f"the answer {answer!r} changes the tokens of its prompt {prompt!r}",
+                hint="end the prompt before a space, and give the answer as a word of its own",
+            )
         if model.tokenizer.unk_token_id is not None and model.tokenizer.unk_token_id in joined:
-            raise TaskError(f"this tokenizer does not know every word of {prompt + ' ' + answer!r}")
+            raise TaskError(
+                f"this tokenizer does not know every word of {prompt + ' ' + answer!r}",
+                hint="use words of the model's vocabulary: model.tokenizer.get_vocab()",
+            )
         require_tokens(model, joined[: len(row) + 1], f"{prompt + ' ' + answer!r}")
         rows.append(tuple(row))
         firsts.append(joined[len(row)])
@@ -162,5 +169,8 @@ def editable_layers(model: TransformerBridge) -> int:
     """
     known = wiring(model)
     if "head-output" not in known.live or len(known.attention_layers) != known.n_layers:
-        raise ModelError("edits of head outputs do not reach the output of every layer of this model")
+        raise ModelError(
+            "edits of head outputs do not reach the output of every layer of this model",
+            hint="workbench model show NAME says which edits work; zoo:icl takes this one",
+        )
     return known.n_layers

@@ -91,7 +91,10 @@ def mean_patterns(model: TransformerBridge, reference: Sequence[Ids]) -> Pattern
     texts = [Prompt.of(one) for one in reference]
     longest = max(text.shape[1] for text in texts)
     if not wiring(model).causal and any(text.shape[1] != longest for text in texts):
-        raise OptionError("texts of several lengths have no mean pattern where queries look ahead")
+        raise OptionError(
+            "texts of several lengths have no mean pattern where queries look ahead",
+            hint="give texts of one length",
+        )
     sums: Patterns = {}
     counts = torch.zeros(longest)
     for text in texts:

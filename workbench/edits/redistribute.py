@@ -62,9 +62,14 @@ class Redistribute(ModelEdit):
             raise OptionError(f"tau is {self.tau}; above 0 is expected", hint="tau=2.5")
         for name in ("keep", "min_nonsink_ratio", "min_visual_mass"):
             if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; a share from 0 to 1 is expected")
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}; a share from 0 to 1 is expected", hint=f"{name}=0.5"
+                )
         if self.choose not in get_args(ChooseHeads):
-            raise OptionError(f"choose is {self.choose!r}; one of {', '.join(get_args(ChooseHeads))}")
+            raise OptionError(
+                f"choose is {self.choose!r}; expected one of {', '.join(get_args(ChooseHeads))}",
+                hint=f"choose={get_args(ChooseHeads)[0]}",
+            )
 
     def addresses(self) -> tuple[str, ...]:
         return tuple(f"a{layer}" for layer in self.layers)

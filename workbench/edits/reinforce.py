@@ -47,10 +47,14 @@ class Reinforce(ModelEdit):
     def __post_init__(self) -> None:
         if self.without.ndim != 4 or self.without.shape[1] != len(self.layers):
             raise ShapeError(
-                f"without is {tuple(self.without.shape)}; expected (row, {len(self.layers)} layers, head, d_head)"
+                f"without is {tuple(self.without.shape)}; expected (row, {len(self.layers)} layers, head, d_head)",
+                hint="record it with the same layers: Reinforce.of(...)",
             )
         if self.choose not in get_args(Choose):
-            raise OptionError(f"choose is {self.choose!r}; one of {', '.join(get_args(Choose))}")
+            raise OptionError(
+                f"choose is {self.choose!r}; expected one of {', '.join(get_args(Choose))}",
+                hint=f"choose={get_args(Choose)[0]}",
+            )
         if not self.alpha >= 0:
             raise OptionError(f"alpha is {self.alpha}; at least 0 is expected", hint=f"alpha={ALPHA:g}")
 

@@ -71,7 +71,10 @@ def _moved(edit: Redistribute, layer: int):
     def moved(pattern: Tensor, seen: Seen) -> Tensor:
         n = pattern.shape[-1]
         if max(edit.image) >= n or min(edit.image) < 0:
-            raise OptionError(f"the picture is at {min(edit.image)} to {max(edit.image)} of {n} positions")
+            raise OptionError(
+                f"the picture is at {min(edit.image)} to {max(edit.image)} of {n} positions",
+                hint=f"image=(1, ..., {n - 1}): positions of this prompt that hold the picture",
+            )
         image = torch.zeros(len(pattern), n, dtype=torch.bool, device=pattern.device)
         image[:, list(edit.image)] = True
         sinks = sink_tokens(seen["resid"], edit.dimensions, tau=edit.tau)

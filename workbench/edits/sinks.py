@@ -45,7 +45,10 @@ class Quiz:
     @property
     def _text(self) -> tuple[TransformerBridge, torch.Tensor]:
         if self.model is None or self.windows is None:
-            raise OptionError("a quiz is of runs, or of a model and windows of text")
+            raise OptionError(
+                "a quiz has neither runs nor windows; expected runs, or a model and windows of text",
+                hint="Quiz(name, runs=runs), or Quiz(name, model=model, windows=windows)",
+            )
         return self.model, self.windows
 
     def accuracy(self, edit: ModelEdit | None = None) -> np.ndarray:
@@ -122,7 +125,10 @@ def windows_of(
         starts = rng.integers(0, len(ids) - size + 1, -(-n // len(long)))
         rows += [[model.tokenizer.bos_token_id, *ids[s : s + size - 1]] for s in starts]
     if len(rows[:n]) < 2:
-        raise OptionError(f"{len(rows[:n])} windows of {len(files)} files; at least 2 are needed")
+        raise OptionError(
+            f"there are {len(rows[:n])} windows in {len(files)} files; at least 2 are needed",
+            hint="give longer texts, or smaller windows",
+        )
     windows = torch.tensor(rows[:n], device=next(iter(model.parameters())).device)
     require_tokens(model, windows, "a window of the text")
     return windows

@@ -49,7 +49,8 @@ def injection(embedding: Embedding, alpha: Mix, *, prompt_end: int = -1) -> Affi
     """
     if tuple(embedding.shape[:2]) != tuple(alpha.shape):
         raise ShapeError(
-            f"alpha has shape {tuple(alpha.shape)}; expected (layer, head) {tuple(embedding.shape[:2])}"
+            f"alpha has shape {tuple(alpha.shape)}; expected (layer, head) {tuple(embedding.shape[:2])}",
+            hint="give one number for each layer and head of the embedding",
         )
     n_layers, n_heads, d_head = embedding.shape
     heads = tuple(f"a{layer}.h{head}" for layer in range(n_layers) for head in range(n_heads))
@@ -76,7 +77,10 @@ class SoftMix:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.every) < 1 or not self.lr > 0 or self.sparsity < 0:
-            raise OptionError(f"{self}: steps, batch, every and lr must be above 0, sparsity not below")
+            raise OptionError(
+                f"{self}; expected steps, batch, every and lr above 0, and a sparsity of at least 0",
+                hint="steps=40, batch=8, every=10, lr=0.01, sparsity=0",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

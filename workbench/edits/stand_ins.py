@@ -139,7 +139,8 @@ def _recorded(edit: Substitute, place: Place, layer: int, pattern: Tensor) -> Te
     if made is None or made.ndim != 4 or made.shape[1] != heads or made.shape[2] != made.shape[3]:
         found = "none" if made is None else tuple(made.shape)
         raise ShapeError(
-            f"layer {layer}: the recorded pattern is {found}; (row, {heads}, query, key) is expected"
+            f"layer {layer}: the recorded pattern is {found}; (row, {heads}, query, key) is expected",
+            hint="record it on this model and these prompts",
         )
     exact = edit.pattern in PER_PROMPT or not place.wiring.causal
     if made.shape[0] not in (1, rows) or made.shape[2] < n or (exact and made.shape[2] != n):

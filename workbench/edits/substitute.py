@@ -147,7 +147,10 @@ class Substitute(ModelEdit):
         """Return what ``to_dict`` wrote, read back."""
         of_kinds(data, heads=str, pattern=str, keys=int, block=int, order=int, seed=int)
         if not isinstance(data.get("heads"), list | tuple):
-            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
+            raise OptionError(
+                f"heads is {data.get('heads')!r:.40}; expected a list of names",
+                hint='heads=["a0.h1", "a1.h0"]',
+            )
         return cls(**{**data, "heads": tuple(data["heads"])}, patterns=dict(tensors))
 
 
@@ -190,7 +193,10 @@ def check_pattern(
     takes = {"keys": pattern in KEPT, "block": pattern == "block", "order": pattern == "taylor"}
     for name, value in {"keys": keys, "block": block, "order": order}.items():
         if takes[name] != (value is not None):
-            raise OptionError(f"pattern {pattern} {'needs' if takes[name] else 'takes no'} {name}")
+            raise OptionError(
+                f"pattern {pattern} {'needs' if takes[name] else 'takes no'} {name}",
+                hint=f"{name}=4" if takes[name] else f"leave {name} out",
+            )
         if value is not None and value < 1:
             raise OptionError(f"{name} is {value}; at least 1 is needed", hint=f"{name}=2")
     if keys is not None and block is not None and keys % block:

@@ -155,7 +155,8 @@ def backward_rule(bridge: TransformerBridge, wiring: Wiring, name: str) -> Itera
             found = list(_activations(bridge.blocks[layer]))
             if not found:
                 raise ModelError(
-                    f"backward rule {name} needs the activation of layer {layer}'s MLP; none was found"
+                    f"backward rule {name} needs the activation of layer {layer}'s MLP; none was found",
+                    hint="--method eap-ig works with the plain gradient",
                 )
             for owner, attribute, function in found:
                 stack.enter_context(_replaced(owner, attribute, acts.wrap(function)))
@@ -173,7 +174,8 @@ def _check_architecture(wiring: Wiring, name: str) -> None:
         )
     if len({*wiring.attention_layers, *wiring.mlp_layers}) < wiring.n_layers:
         raise ModelError(
-            f"backward rule {name} covers attention and MLPs; this model has layers of another kind"
+            f"backward rule {name} covers attention and MLPs; this model has layers of another kind",
+            hint="--method eap-ig works with the plain gradient",
         )
 
 
@@ -244,7 +246,8 @@ class _Watched:
     def check(self) -> None:
         if self.silent:
             raise ModelError(
-                f"backward rule {self.rule}: the {self.what} {min(self.silent)} is not called by the model"
+                f"backward rule {self.rule}: the {self.what} {min(self.silent)} is not called by the model",
+                hint="--method eap-ig works with the plain gradient",
             )
 
 
@@ -262,7 +265,10 @@ def _linear_forward(where: str, module: nn.Module, original: Callable[..., Tenso
             y = original(x, *args, **kwargs)
             norm = measure_norm(_quiet(module, original), x)
         if norm is None:
-            raise ModelError(f"{where} is not a norm of the form gain * x / scale + offset")
+            raise ModelError(
+                f"{where} is not a norm of the form gain * x / scale + offset",
+                hint="--method eap-ig works with the plain gradient",
+            )
         return _LinearNorm.apply(x, y, norm)
 
     return forward
@@ -317,14 +323,16 @@ class _Activations:
             last, self.last = self.last, None
             if last is None:
                 raise ModelError(
-                    f"the MLP of layer {layer} does not call the activation that was found in it"
+                    f"the MLP of layer {layer} does not call the activation that was found in it",
+                    hint="--method eap-ig works with the plain gradient",
                 )
             if last.numel() == tensor.numel() and torch.equal(last.flatten(), tensor.flatten()):
                 return None
             mlp = component(bridge.blocks[layer], "mlp")
             if mlp is None or component(mlp, "gate") is None:
                 raise ModelError(
-                    f"the MLP of layer {layer} does something unknown between activation and output"
+                    f"the MLP of layer {layer} does something unknown between activation and output",
+                    hint="--method eap-ig works with the plain gradient",
                 )
             return _Scaled.apply(tensor, 0.5)
 
@@ -345,7 +353,13 @@ def slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> float:
         both = function(like.new_tensor([0.7, -1.3]))
         single = function(like.new_tensor([0.7]))
     if bool((y != 0).any()):
-        raise ModelError(f"the activation is {float(y[0].detach()):.3g} at 0, so f(x) / x has no limit there")
+        raise ModelError(
+            f"the activation is {float(y[0].detach()):.3g} at 0, so f(x) / x has no limit there",
+            hint="--method eap-ig works with the plain gradient",
+        )
     if not torch.allclose(both[:1], single, atol=1e-6):
-        raise ModelError("the activation mixes hidden units, so f(x) / x is not its secant")
+        raise ModelError(
+            "the activation mixes hidden units, so f(x) / x is not its secant",
+            hint="--method eap-ig works with the plain gradient",
+        )
     return float(slope[0])

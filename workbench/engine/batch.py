@@ -166,7 +166,10 @@ class Batch:
         starts = torch.tensor([named["image"][0] for named in self.sets], device=tokens.device)
         found = tokens - starts[rows]
         if bool((found < 0).any()) or bool((found >= len(self.sets[0]["image"])).any()):
-            raise TaskError(f"{tower}: {position!r} is no region of a picture")
+            raise TaskError(
+                f"{tower}: {position!r} is no region of a picture",
+                hint=f"regions of a picture: {', '.join(name for name in self.sets[0])}",
+            )
         return rows, found + self.tower_start
 
     def at(self, position: str | int) -> Int[Tensor, " pair"]:

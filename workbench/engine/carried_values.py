@@ -291,7 +291,10 @@ def _raised(
         ModelError: where a head does not write to the logits by itself.
     """
     if not runs.wiring.head_writes:
-        raise ModelError("a norm follows the sum of the heads, so no head writes to the logits by itself")
+        raise ModelError(
+            "a norm follows the sum of the heads, so no head writes to the logits by itself",
+            hint="leave out what is raised; the rest of the reason is measured",
+        )
     out = LinearLogits.of(runs, batch)
     rows = torch.arange(len(batch), device=key.device)
     matrix = output_matrix(runs.model, asked.layer)[asked.head].double()

@@ -29,7 +29,10 @@ class LayerShape:
 
     def __post_init__(self) -> None:
         if min(self.heads, self.kv_heads, self.d_head) < 1 or self.heads % self.kv_heads:
-            raise OptionError(f"{self.heads} heads cannot share {self.kv_heads} keys in equal groups")
+            raise OptionError(
+                f"{self.heads} heads cannot share {self.kv_heads} keys in equal groups",
+                hint="heads=8, kv_heads=8, d_head=64",
+            )
 
     @property
     def width(self) -> int:
@@ -83,7 +86,7 @@ def seconds_of(step: Callable[[], object], *, repeats: int = 7) -> float:
         OptionError: for fewer than one repeat.
     """
     if repeats < 1:
-        raise OptionError(f"repeats is {repeats}; at least 1 is needed")
+        raise OptionError(f"repeats is {repeats}; at least 1 is needed", hint="repeats=7")
     step()
     found = []
     for _ in range(repeats):

@@ -62,7 +62,8 @@ class EdgeEditor:
         expected = (3, "without") if self.labels is None else (4, "with")
         if self.ablated.dim() != expected[0]:
             raise ShapeError(
-                f"masks {expected[1]} labels have {expected[0]} axes; found {tuple(self.ablated.shape)}"
+                f"masks {expected[1]} labels have {expected[0]} axes; found {tuple(self.ablated.shape)}",
+                hint=f"give masks of {expected[0]} axes, the last two (source, target)",
             )
         # (label, copy, source, target)
         masks = self.ablated[None] if self.labels is None else self.ablated.movedim(1, 0)

@@ -90,11 +90,14 @@ def generation_cost(
     counts = {"generated": generated, "trials": trials, "budget": budget, "block": block}
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise OptionError(f"{name} is {count}; at least 1 is needed")
+            raise OptionError(f"{name} is {count}; at least 1 is needed", hint=f"{name}=1, or more")
     if block is not None and budget is None:
         raise OptionError("blocks are chosen under a budget, and none is given", hint="budget=1024")
     if model.n_parameters is None:
-        raise ModelError(f"the number of parameters of {model.name} is not known")
+        raise ModelError(
+            f"the number of parameters of {model.name} is not known",
+            hint="give the size: Outline(..., n_parameters=124_000_000)",
+        )
     width, kv_width = _widths(model)
     read = kept_keys(prompt, generated, budget)
     own = 2.0 * model.n_parameters * generated + 4 * read * width

@@ -61,14 +61,26 @@ class Metric:
         axes = 2 if self.reads == "answer" else 3
         if logits.dim() != axes:
             shape = "(pair, d_vocab)" if axes == 2 else "(pair, pos, d_vocab)"
-            raise ShapeError(f"metric {self.name} reads logits {shape}; found {tuple(logits.shape)}")
+            raise ShapeError(
+                f"metric {self.name} reads logits {shape}; found {tuple(logits.shape)}",
+                hint="give the logits of the whole run, as the model returns them",
+            )
         if len(answers) != len(logits):
-            raise ShapeError(f"metric {self.name}: logits of {len(logits)} pairs, answers of {len(answers)}")
+            raise ShapeError(
+                f"metric {self.name}: logits of {len(logits)} pairs, answers of {len(answers)}",
+                hint="give one answer for each row of logits",
+            )
         if self.needs_clean and clean is None:
-            raise OptionError(f"metric {self.name} compares with the clean run; its logits are missing")
+            raise OptionError(
+                f"metric {self.name} compares with the clean run; expected its logits as the third argument",
+                hint=f"{self.name}(logits, answers, clean_logits)",
+            )
         if self.needs_clean and clean is not None and clean.shape != logits.shape:
             found = f"{tuple(logits.shape)} and {tuple(clean.shape)}"
-            raise ShapeError(f"metric {self.name}: logits and clean logits differ in shape: {found}")
+            raise ShapeError(
+                f"metric {self.name}: logits and clean logits differ in shape: {found}",
+                hint="give the clean logits of the same pairs",
+            )
         return self.fn(logits, answers, clean)
 
     def to_dict(self) -> dict[str, object]:
@@ -279,7 +291,10 @@ def _user_metric(address: str) -> Metric:
     try:
         spec.loader.exec_module(module)
     except Exception as problem:
-        raise OptionError(f"metric file {path} fails: {type(problem).__name__}: {problem}") from problem
+        raise OptionError(
+            f"metric file {path} fails: {type(problem).__name__}: {problem}",
+            hint="python FILE shows where it fails",
+        ) from problem
     fn = getattr(module, function, None)
     if not callable(fn):
         known = sorted(n for n, value in vars(module).items() if inspect.isfunction(value) and n[0] != "_")
@@ -354,7 +369,10 @@ def _checked(fn: Callable[..., object], address: str) -> MetricFunction:
         value = fn(logits, answers, clean) if takes_clean else fn(logits, answers)
         if not isinstance(value, Tensor):
             kind = type(value).__name__
-            raise ShapeError(f"metric {address} returned {kind}; expected a tensor ({len(logits)},)")
+            raise ShapeError(
+                f"metric {address} returned {kind}; expected a tensor ({len(logits)},)",
+                hint="return one number for each pair: tensor of shape (pair,)",
+            )
         if value.shape != (len(logits),):
             found = f"metric {address} returned shape {tuple(value.shape)}"
             hint = "return one value per pair: do not average inside the metric"

@@ -64,7 +64,8 @@ def node_hooks(
     if ablated.dim() != expected or ablated.shape[-1] != len(graph.sources):
         raise ShapeError(
             f"node masks {'without' if labels is None else 'with'} labels have {expected} axes, the last of "
-            f"{len(graph.sources)} nodes; found {tuple(ablated.shape)}"
+            f"{len(graph.sources)} nodes; found {tuple(ablated.shape)}",
+            hint=f"give masks of {expected} axes, the last of {len(graph.sources)} nodes",
         )
     at = 1
     found: list[tuple[str, Callable[..., Tensor | None]]] = []

@@ -86,7 +86,10 @@ def paired_runs(
         return PairedRuns(model, task, **how)
     if not isinstance(task, str | Path) or is_file(str(task)):
         if options:
-            raise OptionError(f"{', '.join(options)}: options are for tasks by name; these pairs are given")
+            raise OptionError(
+                f"{', '.join(options)}: options are for tasks by name; these pairs are given",
+                hint="leave them out, or name a task",
+            )
         given = given_pairs(task, n=n, seed=seed, corruption=corruption)
         return PairedRuns(model, align_to(model, given), **how)
     reading = reading_of_model(model)

@@ -79,7 +79,10 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     ) -> None:
         check_numbers({"batch_tokens": batch_tokens})
         if batch_tokens < 1:
-            raise OptionError(f"batch_tokens is {batch_tokens}; at least 1 is needed")
+            raise OptionError(
+                f"batch_tokens is {batch_tokens}; at least 1 is needed",
+                hint="batch_tokens=8192 (--batch-tokens 8192)",
+            )
         self.batch_tokens = batch_tokens
         self.division = Here()  # who computes the parts of what is measured on these runs
         self.halved: dict[
@@ -324,7 +327,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise ModelError(
-                f"the {run} run gives {bad} of {len(values)} values of {self.metric.name} not finite"
+                f"the {run} run gives {bad} of {len(values)} values of {self.metric.name} not finite",
+                hint="--dtype float32, or other pairs; workbench model check NAME looks for a reason",
             )
         return values, right if answered else None
 

@@ -368,7 +368,8 @@ class Passes:
             logits = self._read_out(blocks, part, tokens, columns)
             if logits.shape[-1] != width:
                 raise ModelError(
-                    f"the unembedding gives {logits.shape[-1]} logits where {width} are expected"
+                    f"the unembedding gives {logits.shape[-1]} logits where {width} are expected",
+                    hint="workbench model check NAME looks for a reason",
                 )
             few_answers = batch.repeated(len(part) // len(batch)) if few else None
             self._answered(batch, logits, rightly, few_answers)
@@ -432,7 +433,10 @@ class Passes:
             found = self._recorded(batch, run, missing)
             silent = [n for n in missing if n not in found]
             if silent:
-                raise ModelError(f"hook {silent[0]} never fires on this model; nothing can be read there")
+                raise ModelError(
+                    f"hook {silent[0]} never fires on this model; nothing can be read there",
+                    hint="workbench model show NAME says which parts can be read",
+                )
             for name, tensor in found.items():
                 batch.cache[run, name] = tensor
         return {n: batch.cache[run, n] for n in names}

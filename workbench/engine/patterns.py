@@ -150,7 +150,10 @@ def _patterns(runs: PairedRuns, batch: Batch, replaced: dict[str, Tensor]) -> di
         )
     missing = [n for n in layers if hook_name("pattern", n) not in seen]
     if missing:
-        raise ModelError(f"the attention pattern of layer {missing[0]} cannot be seen on this model")
+        raise ModelError(
+            f"the attention pattern of layer {missing[0]} cannot be seen on this model",
+            hint="open the model with eager attention, or name other nodes",
+        )
     return {n: seen[hook_name("pattern", n)].double() for n in layers}
 
 

@@ -302,7 +302,8 @@ def written_before(
     error = float((rest - bias).abs().max() / (1 + x.abs().max()))
     if not error <= TOLERANCE.get(x.dtype, 2e-4):
         raise ModelError(
-            f"what was written before layer {layer} does not sum to the stream (off by {error:.2g})"
+            f"what was written before layer {layer} does not sum to the stream (off by {error:.2g})",
+            hint="workbench model show NAME says whether the residual stream is a sum; ask about <v> or logits",
         )
     return torch.cat([written, rest[:, :, None]], dim=2), (*names, EARLIER), error
 
@@ -326,7 +327,8 @@ def head_input(runs: PairedRuns, batch: Batch, side: Side, layer: int, head: int
         own_map = _map(own, raw.flatten(2) if flat else raw, f"the norm of {slot} in layer {layer}")
         if own_map is not None and flat and own_map.centred:
             raise ModelError(
-                f"the norm of {slot} in layer {layer} takes a mean over all heads; its terms mix them"
+                f"the norm of {slot} in layer {layer} takes a mean over all heads; its terms mix them",
+                hint="ask about the value: ->a1.h0<v>",
             )
     return HeadInput(
         norm=norm,
@@ -355,7 +357,10 @@ def _map(norm: Callable[[Tensor], Tensor], like: Tensor, what: str) -> NormMap |
         return None
     found = measure_norm(norm, like)
     if found is None:
-        raise ModelError(f"{what} is not gain, centring and scale, so its terms cannot be told apart")
+        raise ModelError(
+            f"{what} is not gain, centring and scale, so its terms cannot be told apart",
+            hint="ask about another edge; workbench model show NAME says which norms it has",
+        )
     return found
 
 

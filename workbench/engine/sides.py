@@ -113,7 +113,10 @@ def pictures_in(model: TransformerBridge | TowerStack, prompt: Prompt) -> Bool[T
     """Return where the rows of a picture are among those of the language model's input."""
     sight = sight_of(model)  # type: ignore[arg-type]
     if sight is None or sight.token is None:
-        raise ModelError("the model takes no pictures beside words")
+        raise ModelError(
+            "the model takes no pictures beside words",
+            hint="open a model that reads a picture and words: -m zoo:vlm",
+        )
     return prompt.ids == sight.token
 
 
@@ -125,7 +128,10 @@ def entering_parts(side: Side, resid: Tensor, pictures: Tensor | None) -> Tensor
     if len(side.graph.entering) == 1:
         return resid[:, :, None]
     if pictures is None:
-        raise ModelError("where the picture's rows are is not known")
+        raise ModelError(
+            "where the picture's rows are is not known",
+            hint="give prompts with pictures: paired_runs(model, 'scene-exist')",
+        )
     where = pictures[..., None]
     zero = torch.zeros((), dtype=resid.dtype, device=resid.device)
     return torch.stack([torch.where(where, zero, resid), torch.where(where, resid, zero)], dim=2)

@@ -99,12 +99,18 @@ def sweep(
         ('a0.h0',)
     """
     if not interventions:
-        raise OptionError("no interventions to run")
+        raise OptionError(
+            "there are no interventions; at least one is expected",
+            hint="name at least one: --node a0.h1, or --parts heads",
+        )
     for intervention in interventions:
         expect(intervention, Intervention, what="an intervention", hint='wb.ablations([["a1.h0"]], "zero")')
     labels = [i.label for i in interventions]
     if len(set(labels)) != len(labels):
-        raise OptionError("two interventions have one label; results would be mixed up")
+        raise OptionError(
+            "two interventions have one label; results would be mixed up",
+            hint="give each intervention a label of its own",
+        )
     for intervention in interventions:
         for edit in intervention.edits:
             check(edit, runs.wiring)
@@ -271,7 +277,10 @@ def _run(
         runs.release(batch)
     if not np.isfinite(patched).all():
         row = int(np.argwhere(~np.isfinite(patched))[0, 0])
-        raise ModelError(f"{interventions[row].label} gives a metric that is not finite")
+        raise ModelError(
+            f"{interventions[row].label} gives a metric that is not finite",
+            hint="--dtype float32, or leave this part out",
+        )
     return patched
 
 

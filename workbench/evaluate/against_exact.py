@@ -142,7 +142,10 @@ def correlations(
     """
     for name, values in estimates.items():
         if values.shape != exact.shape:
-            raise ShapeError(f"{name} has shape {values.shape}, the exact effects {exact.shape}")
+            raise ShapeError(
+                f"{name} has shape {values.shape}, the exact effects {exact.shape}",
+                hint="give one estimate for each exact effect",
+            )
     counts = np.any([exact != 0, *(values != 0 for values in estimates.values())], axis=0)
     drawn = resamples(len(exact), draws=draws, seed=seed)
     found, bootstrap = {}, {}

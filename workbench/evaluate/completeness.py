@@ -144,7 +144,10 @@ def completeness(
         True
     """
     if not subject.nodes:
-        raise OptionError("the circuit has no nodes that could be taken away")
+        raise OptionError(
+            "the circuit has no nodes that could be taken away",
+            hint="keep more: workbench discover --keep 10%",
+        )
     rng = np.random.default_rng(seed)
     sets = [("class", name, members) for name, members in classes_of(subject.circuit, subject.nodes).items()]
     sets += _random_halves(subject, random_sets, rng)

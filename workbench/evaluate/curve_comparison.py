@@ -55,7 +55,7 @@ def compare_curves(curves: Mapping[str, Curve]) -> CurveComparison:
         ['eap']
     """
     if not curves:
-        raise OptionError("no curves to compare")
+        raise OptionError("no curves to compare", hint="give at least one curve: {'eap-ig': curve}")
     first, *others = curves.items()
     for name, curve in others:
         if curve.quantity != first[1].quantity:

@@ -86,7 +86,10 @@ def edge_evidence(subject: Subject, plan: JudgePlan, progress: Progress | None) 
         masks += _inflated(subject, rng)
     values = subject.measure(masks, progress) if masks else np.zeros((0, subject.runs.n_pairs))
     if not len(values):
-        raise OptionError("the circuit holds every edge: there is no random edge to compare its edges with")
+        raise OptionError(
+            "the circuit holds every edge: there is no random edge to compare its edges with",
+            hint="keep fewer: workbench discover --keep 10%",
+        )
     return {
         "of": len(subject.edges),
         "seed": plan.seed,
@@ -168,7 +171,10 @@ def curve_evidence(subject: Subject, scores: Scores, progress: Progress | None) 
         OptionError: if the scores are of other parts than the circuit.
     """
     if scores.level != subject.circuit.level or scores.graph.shape != subject.graph.shape:
-        raise OptionError("the scores beside the circuit are of another level or architecture")
+        raise OptionError(
+            "the scores beside the circuit are of another level or architecture",
+            hint="evaluate the circuit beside the scores it was selected from",
+        )
     rule = str(subject.circuit.selection.get("rule", ""))
     by: Literal["absolute", "signed"]
     by = "signed" if "signed" in rule or rule == OWN else "absolute"  # a method's own decision is by sign

@@ -245,7 +245,10 @@ def _run_nodes(
     for k, circuit in enumerate(circuits):
         unknown = [a for a in circuit.nodes if a != "logits" and parse_node(a) not in sources]
         if unknown:
-            raise CircuitError(f"this model has no node {unknown[0]}; the circuit is of another architecture")
+            raise CircuitError(
+                f"this model has no node {unknown[0]}; the circuit is of another architecture",
+                hint="name the model that the circuit was found on: -m",
+            )
         out = [n for n in sources if str(n) not in circuit.nodes and n != INPUT]
         # With every node kept there is nothing to edit: put the clean input into the clean run.
         edits = tuple(Edit(node=n, value=value) for n in out) or (Edit(node=INPUT, value="clean"),)

@@ -77,7 +77,10 @@ def pr_points(values: Cases, positive: Labels) -> Points:
 
 def _check(values: np.ndarray, positive: np.ndarray) -> None:
     if values.shape != positive.shape or values.ndim != 1:
-        raise ShapeError(f"{values.shape} scores and {positive.shape} labels; expected one of each per case")
+        raise ShapeError(
+            f"{values.shape} scores and {positive.shape} labels; expected one of each per case",
+            hint="give one score and one label for each case, each as one row",
+        )
 
 
 def _no_missing(values: np.ndarray) -> np.ndarray:
@@ -172,11 +175,15 @@ def recovery(
     """
     counted = np.ones_like(positive) if counted is None else counted
     if scores.positions:
-        raise ShapeError("scores per position cannot be judged by labels that have no positions")
+        raise ShapeError(
+            "scores per position cannot be judged by labels that have no positions",
+            hint="score without positions: leave out --per-position",
+        )
     if positive.shape != scores.values.shape or counted.shape != positive.shape:
         raise ShapeError(
             f"labels of shape {positive.shape} cannot judge {scores.level} scores of {scores.values.shape}: "
-            "both must be of one graph"
+            "both must be of one graph",
+            hint="make labels and scores of one graph: edge_labels(truth, scores.graph)",
         )
     judged = scores.candidates & counted
     labels, values = positive[judged], scores.values[judged]

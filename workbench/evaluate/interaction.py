@@ -99,7 +99,9 @@ def interaction(
         True
     """
     if how not in get_args(How):
-        raise OptionError(f"how is {how!r}; one of {', '.join(get_args(How))}")
+        raise OptionError(
+            f"how is {how!r}; expected one of {', '.join(get_args(How))}", hint=f"how={get_args(How)[0]!r}"
+        )
     _check_apart(model, a, b)
     means = _means(model, prompt, rows) if how == "mean" else {}
     look = read or (lambda logits: logits.log_softmax(-1))
@@ -187,7 +189,9 @@ def of_others(term: np.ndarray) -> np.ndarray:
 
 def _plausible(both: Tensor, scores: Tensor, share: float) -> Tensor:
     if not 0 < share <= 1:
-        raise OptionError(f"plausible is {share}; a share above 0 and up to 1 is expected")
+        raise OptionError(
+            f"plausible is {share}; a share above 0 and up to 1 is expected", hint="plausible=0.1"
+        )
     least = both.amax(-1, keepdim=True) + torch.tensor(share).log()
     return scores.masked_fill(both < least, -torch.inf)
 
@@ -249,7 +253,10 @@ def _without(
 def _off(heads: Sequence[int], mean: Float[Tensor, "pos head d_head"] | None) -> Callable[..., Tensor]:
     def off(z: Tensor, hook: Any) -> Tensor:
         if mean is not None and len(mean) != z.shape[1]:
-            raise ShapeError(f"means are of {len(mean)} positions; {z.shape[1]} are run")
+            raise ShapeError(
+                f"means are of {len(mean)} positions; {z.shape[1]} are run",
+                hint="take the means on prompts of the same length",
+            )
         z, own = z.clone(), list(heads)
         z[:, :, own] = 0.0 if mean is None else mean[:, own].to(z)
         return z

@@ -46,7 +46,10 @@ class JudgePlan:
 
     def __post_init__(self) -> None:
         if self.draws < 1 or self.edges < 1:
-            raise OptionError("a full evaluation needs at least one random circuit and one edge")
+            raise OptionError(
+                f"draws is {self.draws}, edges {self.edges}; a full evaluation needs at least one of each",
+                hint="--random 100 --edges 100",
+            )
 
     def passes(self, *, n_edges: int, n_nodes: int, other_tasks: int = 0) -> int:
         """Return about how many circuits are run on all pairs, for a dry run."""

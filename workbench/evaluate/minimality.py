@@ -130,7 +130,10 @@ def minimality(
     """
     every = subject.nodes if parts == "nodes" else subject.edges
     if not every:
-        raise OptionError(f"the circuit has no {parts} that could be left out")
+        raise OptionError(
+            f"the circuit has no {parts} that could be left out",
+            hint="keep more: workbench discover --keep 10%",
+        )
     chosen = sampled(every, limit, seed)
     cases = list(_cases(subject, chosen, parts))
     masks = []

@@ -124,7 +124,8 @@ def kept_nodes(circuit: Circuit, graph: Graph, places: Places) -> Bool[np.ndarra
     for node in _writers(circuit):
         if node.at(None) not in graph.source_index:
             raise CircuitError(
-                f"this model has no node {node.at(None)}; the circuit is of another architecture"
+                f"this model has no node {node.at(None)}; the circuit is of another architecture",
+                hint="name the model that the circuit was found on: -m",
             )
         mask[places.holding(node.position), graph.source_index[node.at(None)]] = True
     return mask

@@ -32,7 +32,10 @@ def saliency(
     """
     n = len(values)
     if not 1 <= k < n:
-        raise OptionError(f"k is {k}; a line of {n} places has {n - 1} others")
+        raise OptionError(
+            f"k is {k}; expected 1 to {n - 1}, the number of other places",
+            hint=f"k={max(n - 1, 1)}, or a longer line",
+        )
     apart = np.abs(np.arange(n)[:, None] - np.arange(n)[None, :]) / n
     found = np.zeros(n)
     for scale in scales:

@@ -194,7 +194,7 @@ def _given(
     else:
         found = others if isinstance(others, OtherTasks) else OtherTasks(runs=tuple(others), least=1)
     if found.lack:
-        raise OptionError(found.lack)
+        raise OptionError(found.lack, hint="name tasks that the model does: --other-task TASK")
     return found
 
 

@@ -155,7 +155,10 @@ class _Parts:
 
     def curve(self, progress: Any) -> Any:
         if self.scores is None:
-            raise WorkbenchError("the scores it was selected from are not at hand")
+            raise WorkbenchError(
+                "the scores it was selected from are not at hand",
+                hint="name the folder that workbench discover wrote: it has the scores",
+            )
         return curve_evidence(self.subject, self.scores, progress)
 
     def completeness(self, progress: Any) -> Any:
@@ -167,9 +170,11 @@ class _Parts:
 
     def edges(self, progress: Any) -> Any:
         if self.subject.circuit.level != "edge":
-            raise WorkbenchError("a node-level circuit has no edges")
+            raise WorkbenchError(
+                "a node-level circuit has no edges", hint="--level edge finds a circuit with edges"
+            )
         if not self.subject.edges:
-            raise WorkbenchError("the circuit has no edges")
+            raise WorkbenchError("the circuit has no edges", hint="keep more: workbench discover --keep 10%")
         return edge_evidence(self.subject, self.plan, progress)
 
     def stability(self, progress: Any) -> Any:
@@ -197,7 +202,10 @@ class _Parts:
 
     def _pairs_found_on(self) -> PairedRuns:
         if self.found_on is None:
-            raise WorkbenchError(self.found_note or "the pairs it was found on are not at hand")
+            raise WorkbenchError(
+                self.found_note or "the pairs it was found on are not at hand",
+                hint="find it again with workbench discover, which keeps the names of its pairs",
+            )
         return self.found_on
 
 

@@ -103,7 +103,9 @@ def deranged(runs: PairedRuns, *, seed: int = 0) -> PairedRuns:
     aligned, rng, n = runs.pairs, np.random.default_rng(seed), runs.n_pairs
     answers = list(zip(aligned.correct, aligned.incorrect, strict=True))
     if len(set(answers)) < 2:
-        raise OptionError("all pairs have the same answers: there is no null task")
+        raise OptionError(
+            "all pairs have the same answers: there is no null task", hint="take pairs with different answers"
+        )
     best, fewest = np.roll(np.arange(n), 1), n + 1
     for _ in range(_TRIES):
         order = rng.permutation(n)

@@ -35,7 +35,7 @@ def top_share(values: Curve, share: float = SHARE, *, eligible: Marks | None = N
         OptionError: unless ``0 < share <= 1``.
     """
     if not 0 < share <= 1:
-        raise OptionError(f"share is {share}; expected above 0 and at most 1")
+        raise OptionError(f"share is {share}; expected a number above 0 and at most 1", hint="share=0.4")
     values = np.asarray(values, dtype=float)
     allowed = np.isfinite(values) & (True if eligible is None else eligible)
     where = np.flatnonzero(allowed)
@@ -96,7 +96,10 @@ def roles(
     """
     waad, fai = np.asarray(waad, dtype=float), np.asarray(fai, dtype=float)
     if waad.shape != fai.shape:
-        raise ShapeError(f"WAAD has {waad.shape}, FAI {fai.shape} tokens")
+        raise ShapeError(
+            f"WAAD has {waad.shape}, FAI {fai.shape} tokens",
+            hint="take both of one prompt and one head: waad(A), fai(A)",
+        )
     fall = drops(waad)
     anchor = top_share(fai, share, eligible=eligible)
     near, large = np.nanmedian(waad), np.nanmedian(fall)

@@ -48,7 +48,10 @@ def relative_attention(
     """
     own, plain = (_mean_attention(model, each, rows) for each in (prompt, general))
     if own.shape != plain.shape:
-        raise ShapeError(f"maps of {own.shape} are divided by maps of {plain.shape}")
+        raise ShapeError(
+            f"maps of {own.shape} are divided by maps of {plain.shape}",
+            hint="give both prompts the same number of rows and the same picture size",
+        )
     return own / np.maximum(plain, FLOOR)
 
 
@@ -111,7 +114,10 @@ def pure_gradient(
         Zhang et al. 2025, MLLMs Know Where to Look.
     """
     if len(prompt) != len(general):
-        raise ShapeError(f"{len(prompt)} prompts are compared with {len(general)}")
+        raise ShapeError(
+            f"{len(prompt)} prompts are compared with {len(general)}",
+            hint="give one general prompt for each prompt",
+        )
     sight, found = _sight(model), []
     for own, plain in zip(prompt.split(rows), general.split(rows), strict=True):
         steep = _steepness(model, own) / _steepness(model, plain).clamp(min=FLOOR)

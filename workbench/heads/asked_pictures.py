@@ -196,7 +196,10 @@ def ask_pictures(
             scenes.append(scene)
             questions.append(able[int(np.random.default_rng([seed, index]).integers(len(able)))])
     if len(scenes) < n:
-        raise OptionError(f"{len(scenes)} of {n} questions could be asked of {TRIES * n} pictures of {world}")
+        raise OptionError(
+            f"{len(scenes)} of {n} questions could be asked of {TRIES * n} pictures of {world}",
+            hint="ask for fewer (n=), for other kinds of questions (kinds=), or draw another World(...)",
+        )
     texts = [question.text for question in questions]
     sight = sight.of(Picture.of(scenes[0].pixels))
     return AskedPictures(
@@ -255,10 +258,15 @@ def prompt_of(
     """
     words = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     if len({len(ids) for ids in words}) > 1:
-        raise ModelError("questions have different numbers of tokens, and nothing is padded")
+        raise ModelError(
+            "questions have different numbers of tokens, and nothing is padded",
+            hint="ask questions of one length together: group them by len(tokenizer.encode(text))",
+        )
     pictures = [Picture.of(each) for each in pixels]
     if why := sight.why_not(pictures[0]):
-        raise ModelError(why)
+        raise ModelError(
+            why, hint="use pictures of that size, or another model: -m zoo:vlm reads drawn scenes"
+        )
     bos = (
         model.tokenizer.bos_token_id if model.cfg.default_prepend_bos else None
     )  # else TransformerLens' invention
@@ -294,7 +302,10 @@ def picture_positions(prompt: Prompt, sight: Sight) -> tuple[int, ...]:
     """
     here = torch.eq(prompt.ids, -1 if sight.token is None else sight.token)
     if bool((here != here[:1]).any()):
-        raise ModelError("the picture stands at other positions in some prompts")
+        raise ModelError(
+            "the picture stands at other positions in some prompts",
+            hint="run prompts with the same text before the picture together",
+        )
     if sight.sizes is not None and prompt.extras:
         sight = sight.of_size(sight.sizes.size_in(prompt.extras))
     places = here[0].nonzero().flatten().tolist()

@@ -52,7 +52,8 @@ class EfficientProbe(nn.Module):
         super().__init__()
         if queries < 1 or width % queries:
             raise OptionError(
-                f"{queries} queries cannot share {width} channels; a divisor of {width} is expected"
+                f"{queries} queries cannot share {width} channels; a divisor of {width} is expected",
+                hint="queries=1",
             )
         self.queries = nn.Parameter(0.02 * torch.randn(queries, width))
         self.values = nn.Linear(width, width, bias=False)
@@ -76,7 +77,8 @@ class AttentionPooling(nn.Module):
         super().__init__()
         if heads < 1 or width % heads:
             raise OptionError(
-                f"{heads} heads cannot share {width} channels; a divisor of {width} is expected"
+                f"{heads} heads cannot share {width} channels; a divisor of {width} is expected",
+                hint="heads=1",
             )
         self.query = nn.Parameter(0.02 * torch.randn(heads, width // heads))
         self.keys, self.values = nn.Linear(width, width), nn.Linear(width, width)

@@ -40,7 +40,10 @@ def contrastive_map(question: Maps, general: Maps, *, floor: float | None = None
     """
     question, general = np.asarray(question, dtype=float), np.asarray(general, dtype=float)
     if question.shape != general.shape:
-        raise ShapeError(f"a map of {question.shape} is divided by one of {general.shape}")
+        raise ShapeError(
+            f"a map of {question.shape} is divided by one of {general.shape}",
+            hint="make both maps with one model, from pictures of one size",
+        )
     if floor is not None and not floor >= 0:
         raise OptionError(f"floor is {floor}; at least 0 is expected", hint="the median is the default")
     below = general + (np.median(general, axis=(-2, -1), keepdims=True) if floor is None else floor)
@@ -73,7 +76,10 @@ def contrast_region(
         [[1, 1, 0], [0, 0, 0], [1, 0, 0]]
     """
     if not 0 < keep <= 1 or components < 1:
-        raise OptionError(f"keep is {keep}, components {components}; a share up to 1 and at least one part")
+        raise OptionError(
+            f"keep is {keep}, components {components}; expected keep above 0 and at most 1, and at least one component",
+            hint="keep=0.5, components=1",
+        )
     map_ = np.asarray(map_, dtype=float)
     top = np.zeros(map_.size, dtype=bool)
     top[np.argsort(-map_, axis=None, kind="stable")[: max(1, round(keep * map_.size))]] = True

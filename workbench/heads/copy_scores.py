@@ -157,10 +157,12 @@ def _require(model: TransformerBridge) -> None:
     wires = wiring(model)
     if wires.n_layers < 2 or not wires.head_writes:
         raise ModelError(
-            "copy scores need a second block and heads that write to the residual stream themselves"
+            "copy scores need two layers or more, and heads that write to the residual stream "
+            "themselves; this model lacks one of them",
+            hint="open a model of two layers or more that adds what its heads write: zoo:ioi",
         )
     if why := why_no_words(model):
-        raise ModelError(why)
+        raise ModelError(why, hint="open a language model: zoo:ioi")
 
 
 def _names(runs: PairedRuns, positions: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,10 @@ def window_sums(
     """
     rows, columns = map_.shape
     if not (1 <= size[0] <= rows and 1 <= size[1] <= columns):
-        raise OptionError(f"a window of {size[0]} x {size[1]} does not fit a map of {rows} x {columns}")
+        raise OptionError(
+            f"a window of {size[0]} x {size[1]} does not fit a map of {rows} x {columns}",
+            hint=f"give a size from (1, 1) to ({rows}, {columns})",
+        )
     return np.lib.stride_tricks.sliding_window_view(map_, size).sum((-2, -1))
 
 
@@ -127,7 +130,10 @@ def covered(pixels: np.ndarray, region: Bool[np.ndarray, "row column"]) -> np.nd
     """
     (height, width), (rows, columns) = pixels.shape[:2], region.shape
     if height % rows or width % columns:
-        raise ShapeError(f"{rows} x {columns} patches do not divide a picture of {height} x {width} pixels")
+        raise ShapeError(
+            f"{rows} x {columns} patches do not divide a picture of {height} x {width} pixels",
+            hint=f"give pixels whose height is a multiple of {rows} and whose width is a multiple of {columns}",
+        )
     stays = region.repeat(height // rows, axis=0).repeat(width // columns, axis=1)
     return np.where(stays[..., None], pixels, np.median(pixels, axis=(0, 1)).astype(pixels.dtype))
 

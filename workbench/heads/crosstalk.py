@@ -52,7 +52,10 @@ def predicted_fidelity(pairs: int, dimensions: float | Tensor, *, copies: int = 
         0.71
     """
     if pairs < 1 or copies < 1:
-        raise OptionError(f"pairs is {pairs} and copies {copies}; at least 1 is needed")
+        raise OptionError(
+            f"pairs is {pairs} and copies {copies}; expected at least 1 of each",
+            hint="pairs=1, copies=1, or more",
+        )
     return (1 + (pairs - 1) / (copies * dimensions)) ** -0.5
 
 
@@ -64,7 +67,8 @@ def write_pairs(keys: Keys, values: Values) -> Float[Tensor, "*batch d_key d_val
     """
     if keys.shape[:-1] != values.shape[:-1]:
         raise ShapeError(
-            f"keys {tuple(keys.shape[:-1])} and values {tuple(values.shape[:-1])} are not in pairs"
+            f"keys {tuple(keys.shape[:-1])} and values {tuple(values.shape[:-1])} are not in pairs",
+            hint="give one value for each key",
         )
     return keys.mT @ values
 

@@ -48,7 +48,10 @@ class Decoded:
             ShapeError: if layers differ in their number of heads.
         """
         if len({rows.shape for rows in self.rows.values()}) != 1:
-            raise ShapeError("the layers have no rows, or differ in their number of heads")
+            raise ShapeError(
+                "the layers have no rows, or differ in their number of heads",
+                hint="give every layer rows, of the same number of heads",
+            )
         return torch.stack([self.rows[layer] for layer in sorted(self.rows)], dim=1)
 
 
@@ -119,7 +122,10 @@ def sample(
     require_words(model, "writing text")
     _no_hooks(model)
     if temperature < 0:
-        raise OptionError(f"temperature is {temperature}; at least 0 is expected")
+        raise OptionError(
+            f"temperature is {temperature}; at least 0 is expected",
+            hint="temperature=0 takes the most likely token",
+        )
     if temperature == 0:
         return _with_cache(model, prompts, steps)
     generator = torch.Generator(device=prompts.device).manual_seed(seed)
@@ -144,13 +150,18 @@ def _most_likely(logits: Float[Tensor, "row d_vocab"]) -> Int[Tensor, " row"]:
 
 def _check(model: TransformerBridge, prompts: Tensor, steps: int) -> None:
     if steps < 1:
-        raise OptionError(f"steps is {steps}; at least 1 token is decoded")
+        raise OptionError(f"steps is {steps}; at least 1 token is decoded", hint="steps=1")
     if not wiring(model).causal:
-        raise ModelError("the model is not causal: it writes no text")
+        raise ModelError(
+            "the model is not causal: it writes no text", hint="open a causal language model: zoo:stdlib"
+        )
     require_tokens(model, prompts)
     longest, total = getattr(model.cfg, "n_ctx", None), prompts.shape[1] + steps
     if longest and total > longest + 1:  # the last token is chosen, never read
-        raise ModelError(f"{prompts.shape[1]} tokens and {steps} more do not fit the context of {longest}")
+        raise ModelError(
+            f"{prompts.shape[1]} tokens and {steps} more do not fit the context of {longest}",
+            hint=f"steps={max(longest + 1 - prompts.shape[1], 0)}, or shorter prompts",
+        )
 
 
 def _by_whole_passes(
@@ -164,7 +175,10 @@ def _by_whole_passes(
             text = torch.cat([text, chosen[:, None]], 1)
         return text[:, prompts.shape[1] :]
     if guess.shape != (len(prompts), steps):
-        raise ShapeError(f"the guess has shape {tuple(guess.shape)}; expected {(len(prompts), steps)}")
+        raise ShapeError(
+            f"the guess has shape {tuple(guess.shape)}; expected {(len(prompts), steps)}",
+            hint="give one row for each prompt and one token for each step",
+        )
     tokens = guess.to(prompts).clone()
     known = torch.zeros(len(prompts), dtype=torch.long, device=prompts.device)  # tokens that are the model's
     while bool((open_ := known < steps).any()):

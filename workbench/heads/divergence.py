@@ -82,7 +82,10 @@ class Divergence:
             OptionError: if a layer has not so many heads.
         """
         if not 1 <= top <= self.size.shape[2]:
-            raise OptionError(f"top is {top}; a layer has {self.size.shape[2]} heads")
+            raise OptionError(
+                f"top is {top}; a layer has {self.size.shape[2]} heads",
+                hint=f"top={self.size.shape[2]}, or less",
+            )
         return self.size.topk(top, dim=-1).values.sum((1, 2)).double().cpu().numpy()
 
 
@@ -123,7 +126,9 @@ def divergence(
         (torch.Size([3, 4, 4]), True)
     """
     if how not in get_args(How):
-        raise OptionError(f"how is {how!r}; one of {', '.join(get_args(How))}")
+        raise OptionError(
+            f"how is {how!r}; expected one of {', '.join(get_args(How))}", hint=f"how={get_args(How)[0]!r}"
+        )
     part = _part(model, prompt, without)
     layers = wiring(model).attention_layers
     seen, gone = [], []

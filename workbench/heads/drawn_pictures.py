@@ -103,7 +103,9 @@ def draw_pictures(
     pixels, layout = draw_many(seed, range(start, start + n), world)
     pictures = [Picture.of(each) for each in pixels]
     if why := sight.why_not(pictures[0]):
-        raise ModelError(why)
+        raise ModelError(
+            why, hint="use pictures of that size, or another model: -m zoo:marked reads drawn scenes"
+        )
     sight = sight.of(pictures[0])
     prompt = prompt_of(model, sight, pictures)
     if sight.token is not None:
@@ -118,7 +120,10 @@ def _of_tower(sight: Sight) -> Sight:
         ModelError: if it is not known which of them are patches.
     """
     if sight.tower_first is None:
-        raise ModelError("which positions of the tower are patches is not known for this model")
+        raise ModelError(
+            "which positions of the tower are patches is not known for this model",
+            hint="name the tower with a grid of patches: tower='vision'; workbench model show NAME lists towers",
+        )
     first = sight.tower_first
     return replace(sight, first=first, n_tokens=first + sight.grid[0] * sight.grid[1], token=None)
 
@@ -149,5 +154,8 @@ def classes_of(model: TransformerBridge, names: Sequence[str]) -> Int[np.ndarray
         )
     missing = sorted({name for name in names if name not in known})
     if missing:
-        raise TaskError(f"{missing[0]!r} is no class of the model; it has {', '.join(known[:5])} ...")
+        raise TaskError(
+            f"{missing[0]!r} is not a class of the model; it has {len(known)} classes",
+            hint=f"name classes that the model has: {', '.join(known[:5])}",
+        )
     return np.array([known.index(name) for name in names])

@@ -69,9 +69,16 @@ def dual_stream(
         ([[1, 1, 0, 0]], [[0, 0, 0, 1]])
     """
     if patterns.shape[1] < 2 or patterns.shape[-1] < 2:
-        raise ShapeError(f"patterns are {tuple(patterns.shape)}; two layers and a class token are expected")
+        raise ShapeError(
+            f"patterns are {tuple(patterns.shape)}; at least two layers, and a class token beside the "
+            "patches, are expected",
+            hint="give patterns of all layers of a tower with a class token, as read_patterns gives them",
+        )
     if not (0 <= local <= 1 and 0 <= spatial <= 1):
-        raise OptionError(f"local is {local}, spatial {spatial}; shares from 0 to 1 are expected")
+        raise OptionError(
+            f"local is {local}, spatial {spatial}; shares from 0 to 1 are expected",
+            hint="local=0.25, spatial=0.0",
+        )
     first, late = (patterns[:, layer].sum(1) for layer in (0, -2))
     own, given = first[:, 0, 1:], first[:, 1:, 1:].sum(1)
     stands_out = late[:, 0, 1:]

@@ -49,7 +49,10 @@ class Measurement:
     def __post_init__(self) -> None:
         for what in (self.stderr, self.null):
             if what is not None and np.shape(what) != np.shape(self.values):
-                raise ShapeError(f"{self.key}: values {np.shape(self.values)}, beside them {np.shape(what)}")
+                raise ShapeError(
+                    f"{self.key}: values {np.shape(self.values)}, beside them {np.shape(what)}",
+                    hint="give one number for each layer and head",
+                )
 
     @property
     def key(self) -> str:

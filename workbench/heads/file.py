@@ -119,7 +119,10 @@ def _table_document(path: Path) -> Raw:
     try:
         blocks, text = table_blocks(table, own=KEY), table.schema.metadata[KEY].decode("utf-8")
     except (KeyError, TypeError, ValueError) as problem:
-        raise WorkbenchError(f"{path} is not a whole table of heads: {str(problem)[:200]}") from None
+        raise WorkbenchError(
+            f"{path} is not a whole table of heads: {str(problem)[:200]}",
+            hint="make it again: workbench heads -m MODEL -o FOLDER",
+        ) from None
     document = parse(text, where=f"{path}: metadata", error=WorkbenchError)
     if isinstance(document, dict) and (document.get("format"), document.get("version")) == (
         PORTRAIT.format,

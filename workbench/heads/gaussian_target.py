@@ -38,7 +38,7 @@ def gaussian_targets(
         OptionError: for a spread that is not above 0.
     """
     if not spread > 0:
-        raise OptionError(f"spread is {spread}; a number above 0 is expected")
+        raise OptionError(f"spread is {spread}; a number above 0 is expected", hint="spread=0.5")
     top, left, bottom, right = boxes[:, :, None].unbind(1)  # (item, 1) each
     rows, columns = (torch.arange(n, dtype=boxes.dtype, device=boxes.device) + 0.5 for n in grid)
     down = ((rows - (top + bottom) / 2) / ((bottom - top) * spread)) ** 2

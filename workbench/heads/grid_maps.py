@@ -81,7 +81,10 @@ def class_shares(pattern: Float[np.ndarray, "*batch query key"], *, first: int =
         [0.25, 0.75, 0.25]
     """
     if first < 1:
-        raise ShapeError("there is no class token: no position comes before the patches")
+        raise ShapeError(
+            f"first is {first}; expected at least 1, a class token before the patches",
+            hint="first=1, if the class token is the first position",
+        )
     pattern = np.asarray(pattern)
     return ClassShares(
         to_itself=pattern[..., 0, 0],

@@ -179,7 +179,10 @@ def text_ground(
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None or not len(tokenizer):
         if corpus is not None:
-            raise TaskError("the model has no tokenizer, so a corpus cannot become tokens")
+            raise TaskError(
+                "the model has no tokenizer, so a corpus cannot become tokens",
+                hint="leave out corpus (--corpus): random tokens are used",
+            )
         return None, ("no text: the model has no tokenizer",)
     source, texts = read_corpus(corpus)
     ids = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
@@ -337,7 +340,10 @@ def vocabulary(model: TransformerBridge) -> list[int]:
     special = {*tokenizer.all_special_ids, *other_inputs_of(model)}
     words = [i for i in sorted(set(tokenizer.get_vocab().values())) if i < size and i not in special]
     if not words:
-        raise TaskError(f"none of the tokenizer's words is among the {size} tokens that the model reads")
+        raise TaskError(
+            f"none of the tokenizer's words is among the {size} tokens that the model reads",
+            hint="give a tokenizer that belongs to the model: open_model(..., tokenizer=...)",
+        )
     return words
 
 
@@ -350,13 +356,18 @@ def _length(model: TransformerBridge, length: int | None) -> tuple[int, tuple[st
         return LENGTH, ()
     if length < SHORTEST or (context and length > context):
         most = f" and at most {context}, the context" if context else ""
-        raise OptionError(f"length is {length}; at least {SHORTEST} is needed{most}")
+        raise OptionError(
+            f"length is {length}; at least {SHORTEST} is needed{most}",
+            hint=f"length={SHORTEST} (--length {SHORTEST})",
+        )
     return length, ()
 
 
 def _count(n: int) -> int:
     if n < 2:
-        raise OptionError(f"n is {n}; at least 2 sequences are needed for a standard error")
+        raise OptionError(
+            f"n is {n}; at least 2 sequences are needed for a standard error", hint="n=16 (--sequences 16)"
+        )
     return n
 
 

@@ -82,7 +82,10 @@ def checked_span(span: Collection[int], n: int) -> list[int]:
     """
     part = sorted(set(span))
     if not part or part[0] < 0 or part[-1] >= n - 1:
-        raise OptionError(f"positions {list(span)} are not a part of {n} positions that leaves the last one")
+        raise OptionError(
+            f"span is {list(span)}; expected positions from 0 to {n - 2}, at least one",
+            hint="span=range(1, 3)",
+        )
     return part
 
 

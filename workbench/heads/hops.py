@@ -69,7 +69,8 @@ def hop_profile(
     pattern, n = np.asarray(pattern, dtype=float), grid[0] * grid[1]
     if pattern.shape[-2:] != (n, n):
         raise ShapeError(
-            f"the pattern is {pattern.shape[-2:]}; a grid of {grid[0]} x {grid[1]} has {n} patches"
+            f"the pattern is {pattern.shape[-2:]}; a grid of {grid[0]} x {grid[1]} has {n} patches",
+            hint="cut it to the patches: pattern[..., first:, first:], or give another grid",
         )
     apart = hop_distance(grid, metric)
     rings = apart == np.arange(apart.max() + 1)[:, None, None]  # (hop, patch, patch)

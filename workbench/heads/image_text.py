@@ -51,7 +51,10 @@ def phrase_vectors(model: Any, phrases: Sequence[str]) -> Float[Tensor, "phrase 
     original = require_clip(model)
     ids = model.tokenizer(list(phrases))["input_ids"]
     if len({len(one) for one in ids}) != 1:
-        raise TaskError(f"phrases have {sorted({len(one) for one in ids})} tokens; one length is expected")
+        raise TaskError(
+            f"phrases have {sorted({len(one) for one in ids})} tokens; expected the same number for each",
+            hint="ask phrases of one length together",
+        )
     read = original.text_model(torch.tensor(ids, device=original.device)).pooler_output
     return normalize(original.text_projection(read), dim=-1)
 

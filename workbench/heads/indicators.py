@@ -55,7 +55,7 @@ def waad(A: Pattern, window: int = 10) -> Float[Tensor, "*head query"]:
         Li et al. 2025, "Attention Illuminates LLM Reasoning"; ``window`` 10.
     """
     if window < 1:
-        raise OptionError(f"window is {window}; at least 1 is needed")
+        raise OptionError(f"window is {window}; at least 1 is needed", hint="window=10")
     A = looked(A)
     return (A * distances(A).clamp(max=window)).sum(-1)
 
@@ -76,7 +76,7 @@ def fai(A: Pattern, low: int = 10, high: int | None = 50, rows: Rows = None) -> 
         Li et al. 2025, "Attention Illuminates LLM Reasoning"; 10 and 50 as in its training.
     """
     if low < 0 or (high is not None and high < low):
-        raise OptionError(f"low is {low} and high {high}; expected 0 <= low <= high")
+        raise OptionError(f"low is {low} and high {high}; expected 0 <= low <= high", hint="low=10, high=50")
     A = looked(A)
     at = torch.arange(A.shape[-1], device=A.device)
     later = at[:, None] - at[None, :]  # (query, key)
@@ -156,7 +156,7 @@ def split_by_distance(
         OptionError: unless ``0 < share <= 0.5`` (the groups would overlap).
     """
     if not 0 < share <= 0.5:
-        raise OptionError(f"share is {share}; expected above 0 and at most 0.5")
+        raise OptionError(f"share is {share}; expected above 0 and at most 0.5", hint="share=0.3")
     flat = torch.as_tensor(distance).flatten()
     known = (~flat.isnan()).nonzero()[:, 0]
     order = known[flat[known].argsort(stable=True)]
@@ -198,7 +198,8 @@ def patterns(A: Pattern) -> Float[Tensor, "*head query key"]:
     A = torch.as_tensor(A)
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
         raise ShapeError(
-            f"a pattern has shape (..., head, query, key) with equal last two; got {tuple(A.shape)}"
+            f"a pattern has shape {tuple(A.shape)}; expected (..., head, query, key), as many queries as keys",
+            hint="give model attention: hook_pattern of a layer, as it is",
         )
     return A
 

@@ -52,7 +52,10 @@ def cka_matrix(sets: list[Tensor], *, debiased: bool = True) -> Float[Tensor, "o
     n = len(sets[0])
     if n < 4 or any(len(one) != n for one in sets):
         found = ", ".join(str(len(one)) for one in sets)
-        raise ShapeError(f"sets of {found} samples; at least 4, the same for all, are needed")
+        raise ShapeError(
+            f"sets of {found} samples; at least 4, the same for all, are needed",
+            hint="give at least 4 rows to each set, the same samples in the same order",
+        )
     centred = [(one.double() - one.double().mean(0)) for one in sets]
     size = [one.shape[1] for one in sets]
     products = torch.cat(centred, 1)

@@ -69,7 +69,7 @@ def look_at(
     if sight is None:
         raise ModelError("a model that reads pictures is expected", hint='wb.open_model("zoo:marked")')
     if why := sight.why_not(shown):
-        raise ModelError(why)
+        raise ModelError(why, hint="resize the picture yourself first, with a picture program or numpy")
     sight = sight.of(shown)
     _check_question(sight, question, tower)
     model, stack = _stack_of_pictures(model, sight, tower)
@@ -156,7 +156,10 @@ def _prompt(model: TransformerBridge, sight: Sight, picture: Picture, question: 
     if unknown is not None and unknown in ids:
         raise TaskError(f"the tokenizer does not know a word of {question!r}", hint="workbench task list")
     if ids.count(sight.token) > 1:
-        raise TaskError(f"{question!r} has {ids.count(sight.token)} image tokens; one picture is given")
+        raise TaskError(
+            f"{question!r} has {ids.count(sight.token)} image tokens; one picture is given",
+            hint=f"leave {sight.token} out of the question: the picture is put there by itself",
+        )
     if sight.token not in ids:
         ids = [sight.token, *ids]
     at, bos = ids.index(sight.token), model.tokenizer.bos_token_id
@@ -171,7 +174,10 @@ def _places(model: TransformerBridge, sight: Sight, prompt: Prompt, tower: str |
     if sight.token is None or tower is not None:
         first = sight.first if sight.token is None else sight.tower_first
         if first is None:
-            raise ModelError("which positions of the tower are patches is not known for this model")
+            raise ModelError(
+                "which positions of the tower are patches is not known for this model",
+                hint="name the tower with a grid of patches: tower='vision'; workbench model show NAME lists towers",
+            )
         return _Places(first, {i: CLASS if i == 0 else f"token {i}" for i in range(first)}, 0)
     ids = prompt.ids[0].tolist()
     first = ids.index(sight.token) + sight.first

@@ -55,9 +55,15 @@ def runs_of(model: TransformerBridge, ground: Ground, *, batch_tokens: int | Non
     """
     wires = wiring(model)
     if why := why_no_words(model):
-        raise ModelError(f"{why}, so there is no loss" if not wires.has_lm_head else why)
+        raise ModelError(
+            f"{why}, so there is no loss" if not wires.has_lm_head else why,
+            hint="workbench heads --no-loss leaves it out",
+        )
     if not wires.causal:
-        raise ModelError("it does not predict the next token, so there is no such loss")
+        raise ModelError(
+            "the model is not causal: it does not predict the next token, so there is no such loss",
+            hint="workbench heads --no-loss leaves it out",
+        )
     ids = tuple(s.cpu().numpy() for s in ground.sequences)
     items = tuple(Pair(id=f"{ground.name}-{i}", clean=ground.about, corrupted=ground.about, correct=(" ",))
                   for i in range(len(ids)))  # fmt: skip

@@ -50,7 +50,10 @@ def points_of(
     if n < 1 or not 0 < threshold <= 1:
         raise OptionError(f"{n} points above {threshold} of the largest value", hint="n=4, threshold=0.5")
     if not (np.isfinite(map_).all() and map_.min() >= 0 and map_.max() > 0):
-        raise ShapeError("a map of points has values of at least 0, and one above it")
+        raise ShapeError(
+            "the map has negative or non-finite values, or only zeros; expected values of at least 0, and one above 0",
+            hint="give attention or its size: abs(map_), without NaN",
+        )
     rng, high = np.random.default_rng(seed), map_ >= threshold * map_.max()
     places = np.argwhere(high)
     own = map_[high] / map_[high].sum()

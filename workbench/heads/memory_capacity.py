@@ -26,7 +26,10 @@ def random_pairs(pairs: int, d: int, *, draws: int = 1, seed: int | Sequence[int
         OptionError: for fewer than one pair, dimension or draw.
     """
     if min(pairs, d, draws) < 1:
-        raise OptionError(f"{draws} draws of {pairs} pairs in {d} dimensions; each must be at least 1")
+        raise OptionError(
+            f"draws is {draws}, pairs {pairs}, d {d}; expected at least 1 of each",
+            hint="random_pairs(16, 64, draws=1)",
+        )
     rng = np.random.default_rng(seed)
     drawn = torch.from_numpy(rng.standard_normal((2, draws, pairs, d)))
     keys, values = normalize(drawn, dim=-1)

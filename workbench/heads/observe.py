@@ -49,7 +49,10 @@ class Seen:
         """
         if layer not in self.patterns:
             why = self.refused.get(layer, "it has no attention")
-            raise ModelError(f"layer {layer} shows no attention pattern: {why}")
+            raise ModelError(
+                f"layer {layer} shows no attention pattern: {why}",
+                hint=f"layers with a pattern: {', '.join(map(str, sorted(self.patterns))) or 'none'}",
+            )
         return self.patterns[layer]
 
     def by_head(self) -> dict[str, Float[np.ndarray, "row query key"]]:

@@ -28,7 +28,7 @@ def rank_error(A: Float[Tensor, "*batch query key"], agents: int) -> Float[Tenso
         0.75
     """
     if agents < 1:
-        raise OptionError(f"agents is {agents}; at least 1 is needed")
+        raise OptionError(f"agents is {agents}; at least 1 is needed", hint="agents=8")
     size = torch.linalg.svdvals(looked(A).nan_to_num().float()).square()  # (*batch, min(query, key))
     return (size[..., agents:].sum(-1) / size.sum(-1)).clamp(0, 1).sqrt()
 
@@ -41,7 +41,9 @@ def pooled(q: Float[Tensor, "*batch query d_head"], agents: int) -> Float[Tensor
     """
     n = q.shape[-2]
     if not 1 <= agents <= n:
-        raise OptionError(f"agents is {agents}; 1 to {n}, the number of queries, are possible")
+        raise OptionError(
+            f"agents is {agents}; expected 1 to {n}, the number of queries", hint=f"agents={n}, or less"
+        )
     return torch.stack([part.mean(-2) for part in torch.tensor_split(q, agents, dim=-2)], -2)
 
 

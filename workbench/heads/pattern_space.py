@@ -54,7 +54,10 @@ def pattern_space(
         Li et al. 2023, How Does Attention Work in Vision Transformers? (there an autoencoder; here main axes).
     """
     if not 1 <= families <= len(patterns):
-        raise OptionError(f"{len(patterns)} patterns cannot be sorted into {families} families")
+        raise OptionError(
+            f"{len(patterns)} patterns cannot be sorted into {families} families",
+            hint=f"families={max(min(families, len(patterns)), 1)}, and at least one pattern",
+        )
     flat = resized(patterns, min(size, patterns.shape[-1])).reshape(len(patterns), -1)
     centred = flat - flat.mean(0)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)

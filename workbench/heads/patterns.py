@@ -60,7 +60,8 @@ def score(
     A = looked(A)
     if targets.shape[-2:] != A.shape[-2:]:
         raise ShapeError(
-            f"targets cover {tuple(targets.shape[-2:])} (query, key), the pattern {tuple(A.shape[-2:])}"
+            f"targets cover {tuple(targets.shape[-2:])} (query, key), the pattern {tuple(A.shape[-2:])}",
+            hint=f"make the targets for prompts of this length: previous_targets({A.shape[-1]})",
         )
     targets = targets.to(A.device)[..., None, :, :]  # (*batch, 1, query, key): the same for every head
     counted = targets.any(-1) & _is_row(A, rows) & ~A.isnan().any(-1)

@@ -87,7 +87,10 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
             return found[0]
         if not found:
             raise unknown("word", word, [text.strip() for text in self.words.values()], error=OptionError)
-        raise OptionError(f"{word!r} stands at {len(found)} positions: {', '.join(map(str, found))}")
+        raise OptionError(
+            f"{word!r} stands at {len(found)} positions: {', '.join(map(str, found))}",
+            hint=f"name the position: query={found[0]}",
+        )
 
     def name_of(self, position: int) -> str:
         """Name a position: the word that stands there, or the row and column of the patch."""
@@ -102,7 +105,10 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
         A = self.patterns[head]
         query = self.query if query is None else query
         if not 0 <= query < len(A):
-            raise OptionError(f"position {query} is outside the prompt's {len(A)} positions")
+            raise OptionError(
+                f"position {query} is outside the prompt's {len(A)} positions",
+                hint=f"query={len(A) - 1} is the last position; leave it out for the default",
+            )
         return A[query]
 
     def __repr__(self) -> str:

@@ -91,7 +91,8 @@ def prune_metrics(full: Predictions, pruned: Predictions, right: Int[np.ndarray,
     if full.probabilities.shape != pruned.probabilities.shape or len(right) != len(full.probabilities):
         raise ShapeError(
             f"{full.probabilities.shape} and {pruned.probabilities.shape} (item, class) with {len(right)} right "
-            "classes are compared item by item"
+            "classes are compared item by item",
+            hint="give both predictions and the right class of the same items, in one order",
         )
     p, q, at = full.probabilities, pruned.probabilities, np.arange(len(right))
     was, is_ = (made.argmax(-1) == right for made in (p, q))

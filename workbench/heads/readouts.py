@@ -168,7 +168,10 @@ def read_outs(
             progress(done, len(ground.sequences), f"looking at {ground.name} sequences")
     if not np.isfinite(values).any():
         why = next(iter(refused.values()), "nothing was seen")
-        raise ModelError(f"no layer shows an attention pattern: {why}")
+        raise ModelError(
+            f"no layer shows an attention pattern: {why}",
+            hint="open the model with eager attention, or choose another one",
+        )
     missing = _missing(wires.n_layers, wires.attention_layers, refused)
     has_sinks = bool(np.nanmax(values[0]) > 0)
     found = [

@@ -87,11 +87,17 @@ def prompts_of(
     """
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None or not len(tokenizer):
-        raise ModelError("the model has no tokenizer, so there is no text to go on from")
+        raise ModelError(
+            "the model has no tokenizer, so there is no text to go on from",
+            hint="open a model with a tokenizer: zoo:stdlib",
+        )
     ids = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
     stream = np.concatenate(ids)
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in stream:
-        raise ModelError("the model's tokenizer does not know the words of the text; it is no language model")
+        raise ModelError(
+            "the model's tokenizer does not know the words of the text; it is no language model",
+            hint="open a language model: zoo:stdlib",
+        )
     require_tokens(model, torch.from_numpy(stream)[:, None], "the text to go on from")
     known = describe(model).prepend_bos and tokenizer.bos_token_id is not None
     own = length - 1 if known else length
@@ -123,7 +129,8 @@ def respond(
     steps = min(length, describe(model).n_ctx or length) - prompt
     if steps < least:
         raise OptionError(
-            f"{max(0, steps)} response tokens after a prompt of {prompt}; at least {least} are needed"
+            f"{max(0, steps)} response tokens after a prompt of {prompt}; at least {least} are needed",
+            hint=f"length={prompt + least}, or a shorter prompt",
         )
     prompts = prompts_of(model, texts, n=n, length=prompt, seed=seed)
     return torch.cat([prompts, sample(model, prompts, steps=steps, temperature=temperature, seed=seed)], 1)

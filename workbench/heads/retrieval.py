@@ -56,7 +56,9 @@ class Needle:
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= len(self.prompt):
             raise OptionError(
-                f"the needle is tokens {self.start} to {self.end} of a prompt of {len(self.prompt)}"
+                f"the needle is tokens {self.start} to {self.end}; expected a part of the prompt of "
+                f"{len(self.prompt)} tokens",
+                hint=f"start and end from 0 to {len(self.prompt)}, start before end",
             )
 
     @property
@@ -156,9 +158,12 @@ def retrieval_scores(
     """
     for value, known in ((count, Count), (writing, Writing)):
         if value not in get_args(known):
-            raise OptionError(f"{value!r} is none of {', '.join(get_args(known))}")
+            raise OptionError(
+                f"{value!r} is not known here; expected one of {', '.join(get_args(known))}",
+                hint=f"use {get_args(known)[0]!r}",
+            )
     if not samples:
-        raise OptionError("there are no samples")
+        raise OptionError("there are no samples", hint="samples=random_needles(model, n=16)")
     found: dict[int, tuple[np.ndarray, np.ndarray, float]] = {}
     layers: tuple[int, ...] = ()
     for index, prompts, answers in batches(samples, batch_tokens):
@@ -214,9 +219,15 @@ def copied(
         rows: Attention of the position that chose each token; at least the prompt's keys.
     """
     if rows.shape[-2] != len(tokens):
-        raise ShapeError(f"{rows.shape[-2]} rows of attention for {len(tokens)} written tokens")
+        raise ShapeError(
+            f"{rows.shape[-2]} rows of attention for {len(tokens)} written tokens",
+            hint="give one row for each written token",
+        )
     if rows.shape[-1] < len(needle.prompt):
-        raise ShapeError(f"rows over {rows.shape[-1]} keys; the prompt has {len(needle.prompt)} tokens")
+        raise ShapeError(
+            f"rows over {rows.shape[-1]} keys; the prompt has {len(needle.prompt)} tokens",
+            hint="read the rows of this prompt: they cover all its tokens",
+        )
     at = _first_largest(rows)
     prompt = torch.tensor(needle.prompt, device=rows.device)
     inside = (at >= needle.start) & (at < needle.end)
@@ -298,9 +309,15 @@ def random_needles(
     words = np.array(vocabulary(model))
     body = length - len(before) - lead
     if min(n, size, lead) < 1 or body < size + lead:
-        raise OptionError(f"a prompt of {length} tokens has no room for a needle of {size} after {lead}")
+        raise OptionError(
+            f"a prompt of {length} tokens has no room for a needle of {size} after {lead}",
+            hint=f"n, size and lead of at least 1, and length={max(size, 1) + max(lead, 1) + length - body} or more",
+        )
     if body > len(words):
-        raise TaskError(f"{body} different tokens are needed; the vocabulary has {len(words)}")
+        raise TaskError(
+            f"the prompt needs {body} different tokens; the vocabulary has {len(words)}",
+            hint="a shorter length, or a smaller size",
+        )
     rng, cues = np.random.default_rng(seed), body - size - lead + 1
     found: dict[tuple[int, ...], Needle] = {}
     while len(found) < min(n, math.perm(len(words), body) * cues):

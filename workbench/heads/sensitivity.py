@@ -86,7 +86,7 @@ def sensitivity(
         True
     """
     if not eps > 0:
-        raise OptionError(f"eps is {eps}; a step above 0 is needed")
+        raise OptionError(f"eps is {eps}; a step above 0 is needed", hint="eps=0.01")
     prompt, wires = Prompt.of(ids), wiring(model).of(tower)
     require_heads(wires)
     if "pattern" not in wires.live:

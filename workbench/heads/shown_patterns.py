@@ -56,16 +56,24 @@ def prompt_patterns(model: TransformerBridge, prompts: Sequence[str]) -> tuple[P
     """
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None or not len(tokenizer):
-        raise TaskError("the model has no tokenizer, so a prompt cannot become tokens")
+        raise TaskError(
+            "the model has no tokenizer, so a prompt cannot become tokens",
+            hint="leave out the prompts (--prompt), or open the model with tokenizer=",
+        )
     before, after = frame_of(model)
     found, notes, context = [], [], describe(model).n_ctx
     for i, prompt in enumerate(prompts, start=1):
         inner = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
         ids = [*before, *inner, *after]
         if not inner:
-            raise TaskError(f"prompt {i} has no tokens")
+            raise TaskError(
+                f"prompt {i} has no tokens", hint="give a prompt that is not empty: --prompt 'The cat sat'"
+            )
         if context and len(ids) > context:
-            raise TaskError(f"prompt {i} has {len(ids)} tokens; the model reads at most {context}")
+            raise TaskError(
+                f"prompt {i} has {len(ids)} tokens; the model reads at most {context}",
+                hint=f"shorten it to {context} tokens",
+            )
         require_tokens(model, ids, f"prompt {i}")
         unknown = inner.count(tokenizer.unk_token_id) if tokenizer.unk_token_id is not None else 0
         said = f"{unknown} of its {len(inner)} tokens are unknown to the tokenizer" if unknown else ""

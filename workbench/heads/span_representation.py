@@ -37,7 +37,10 @@ def alone_vectors(
         Directions of length 1, of the class token.
     """
     if pixels.shape[:3] != masks.shape:
-        raise ShapeError(f"masks are {masks.shape}, pictures {pixels.shape[:3]}")
+        raise ShapeError(
+            f"masks are {masks.shape}, pictures {pixels.shape[:3]}",
+            hint="give one mask for each picture, of its height and width",
+        )
     original, found = require_clip(model), []
     ground = pixels.mean((1, 2), keepdims=True)
     shown = np.where(masks[..., None], pixels, ground).astype(np.float32)
@@ -58,7 +61,10 @@ def in_context_vectors(
     """
     flat = torch.as_tensor(inside.reshape(len(inside), -1), device=patches.device)
     if not bool(flat.any(1).all()):
-        raise ShapeError("a span has no patch")
+        raise ShapeError(
+            "a span has no patch; expected at least one patch inside each",
+            hint="leave out objects that cover no patch, or draw them larger",
+        )
     return normalize((patches * flat[..., None]).sum(1) / flat.sum(1, keepdim=True), dim=-1)
 
 
@@ -78,7 +84,7 @@ def mixed(
         [[0.5, 0.5]]
     """
     if not 0 <= share <= 1:
-        raise OptionError(f"share is {share}; a number from 0 to 1 is expected")
+        raise OptionError(f"share is {share}; a number from 0 to 1 is expected", hint="share=0.5")
     return normalize((1 - share) * alone + share * in_context, dim=-1)
 
 

@@ -51,7 +51,10 @@ def transition_spectrum(model: TransformerBridge, ids: Int[Tensor, "batch pos"])
     _, seen = model.run_with_cache(ids, names_filter=list(names.values()))
     lacking = [name for name in names.values() if name not in seen]
     if lacking:
-        raise ModelError(f"{lacking[0]} did not fire: its transitions cannot be read")
+        raise ModelError(
+            f"{lacking[0]} did not fire: its transitions cannot be read",
+            hint="open the model with workbench.open_model, which lets these hooks fire",
+        )
     return {i: read(_weights(block), seen[names[i]]) for i, block in enumerate(model.blocks)}
 
 

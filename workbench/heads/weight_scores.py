@@ -81,7 +81,7 @@ def _composition(model: TransformerBridge, kind: Kind, seed: int) -> Measurement
     try:
         why = weights.why_no_position_free(model) if kind != "v" else ""
         if why:
-            raise ModelError(why)
+            raise ModelError(why, hint="open a model without rotary positions to score these: zoo:ioi")
         first = wires.attention_layers[:1]
         after = wires.attention_layers[1:2]
         start = f"measured from layer {after[0]} on; the first" if after else "the only"

@@ -64,7 +64,10 @@ def weighted_rollout(
     layers = [patterns[n] for n in sorted(patterns)] if isinstance(patterns, Mapping) else list(patterns)
     of_heads = [sharpness(A) for A in layers] if weights is None else list(weights)
     if not layers or len(layers) != len(of_heads):
-        raise ShapeError(f"{len(of_heads)} layers of weights for {len(layers)} layers of patterns")
+        raise ShapeError(
+            f"{len(of_heads)} layers of weights for {len(layers)} layers of patterns",
+            hint="give weights for every layer of patterns, and at least one layer",
+        )
     own = torch.eye(layers[0].shape[-1], dtype=layers[0].dtype, device=layers[0].device)
     flow = own.expand(len(layers[0]), -1, -1)
     for A, weight in zip(layers, of_heads, strict=True):

@@ -86,14 +86,18 @@ def embedding(model: TransformerBridge, kind: Embedding = "plain") -> Float[Tens
     if kind == "plain":
         return plain.double()
     if 0 not in wiring(model).mlp_layers:
-        raise ModelError("the first layer has no MLP, so there is no effective embedding")
+        raise ModelError(
+            "the first layer has no MLP, so there is no effective embedding",
+            hint="embedding(model) reads the plain embedding",
+        )
     norm, mlp = norm_before(model, 0, "ln2"), model.blocks[0].mlp
     try:
         with torch.no_grad():
             added = [mlp(norm(part[None])) for part in plain.split(1024)]
     except RuntimeError as problem:  # TransformerLens: an MLP without a module of its own
         raise ModelError(
-            "its first MLP cannot be run by itself, so there is no effective embedding"
+            "its first MLP cannot be run by itself, so there is no effective embedding",
+            hint="embedding(model) reads the plain embedding",
         ) from problem
     added = [out[0] if isinstance(out, tuple) else out for out in added]
     return (plain + torch.cat([out.reshape(-1, plain.shape[1]) for out in added])).double()
@@ -106,7 +110,7 @@ def unembedding(model: TransformerBridge) -> Float[Tensor, "d_model d_vocab"]:
         ModelError: if there is no language-model head, or its outputs are no tokens.
     """
     if why := why_no_words(model):
-        raise ModelError(why)
+        raise ModelError(why, hint="open a language model: zoo:ioi")
     matrix = model.W_U.detach().double()
     norm = component(model, "ln_final")
     if norm is None:
@@ -226,7 +230,10 @@ def norm_gain(
         gains = (y - bias) / (given / given.pow(2).mean(-1, keepdim=True).sqrt())
         if torch.allclose(gains[0], gains[1], rtol=1e-2, atol=1e-3):
             return gains.mean(0), centred
-    raise ModelError("the norm is neither a LayerNorm nor an RMSNorm, so it cannot be folded")
+    raise ModelError(
+        "the norm is neither a LayerNorm nor an RMSNorm, so it cannot be folded",
+        hint="read scores from runs instead: workbench heads measures them",
+    )
 
 
 def _folded(matrix: Float[Tensor, "head d_model d"], gain: Tensor, centred: bool) -> Tensor:
@@ -240,12 +247,19 @@ def _require(model: TransformerBridge) -> None:
     found = wiring(model)
     if not found.head_writes:
         raise ModelError(
-            "a norm or a factor follows the sum of the heads, so weights alone do not say what they write"
+            "a norm or a factor follows the sum of the heads, so weights alone do not say what they write",
+            hint="read what heads write from runs: workbench ablate, or discover",
         )
     if not found.residual_is_sum and len(found.attention_layers) == found.n_layers:
-        raise ModelError("a norm follows the sum in each block, so weights alone do not say what heads read")
+        raise ModelError(
+            "a norm follows the sum in each block, so weights alone do not say what heads read",
+            hint="read what heads attend to from runs: workbench heads",
+        )
     if not found.readers_known:
-        raise ModelError("its q, k, v are not norm-then-project, so weights alone do not say what heads read")
+        raise ModelError(
+            "its q, k, v are not norm-then-project, so weights alone do not say what heads read",
+            hint="read what heads attend to from runs: workbench heads",
+        )
 
 
 def _require_bilinear(model: TransformerBridge) -> None:
@@ -255,7 +269,10 @@ def _require_bilinear(model: TransformerBridge) -> None:
             getattr(original, "q_norm", None) is not None
             or getattr(original, "q_layernorm", None) is not None
         ):
-            raise ModelError("queries and keys are normed before they meet, so there is no W_Q W_K^T")
+            raise ModelError(
+                "queries and keys are normed before they meet, so there is no W_Q W_K^T",
+                hint="read patterns from runs: workbench heads",
+            )
 
 
 def why_no_position_free(model: TransformerBridge) -> str:

@@ -52,9 +52,12 @@ def _favours(
     wires = wiring(model)
     if not wires.head_writes:
         what = "a norm or a factor follows the sum of the heads, so what one head writes is not known"
-        raise ModelError(what)
+        raise ModelError(what, hint="measure what heads do: workbench ablate")
     if not wires.causal:
-        raise ModelError("it does not predict the next token")
+        raise ModelError(
+            "the model is not causal: it does not predict the next token",
+            hint="open a causal model: zoo:induction",
+        )
     table, period = unembedding(model), int(ground.period or 0)
     first = ground.prefix + period
     queries = slice(first, first + period - 1)  # what follows the last token is not known

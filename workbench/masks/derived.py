@@ -72,7 +72,10 @@ def unlock_at_random(allowed: Allowed, entries: int, *, seed: int, queries: Span
     closed = (~allowed & (rows >= first) & (rows < end)).flatten().nonzero().flatten()
     if not 0 <= entries <= len(closed):
         where = f" in rows {first} to {end - 1}" if queries else ""
-        raise OptionError(f"{entries} entries are to be opened; the mask closes {len(closed)}{where}")
+        raise OptionError(
+            f"{entries} entries are to be opened; the mask closes {len(closed)}{where}",
+            hint=f"entries={len(closed)}, or fewer",
+        )
     drawn = torch.randperm(len(closed), generator=torch.Generator().manual_seed(seed))[:entries]
     new = allowed.flatten().clone()
     new[closed[drawn]] = True

@@ -109,7 +109,9 @@ class PaperJob:
 def _known(count: float | None) -> float:
     """A count that these models have, whose shapes are published in full."""
     if count is None:
-        raise ModelError("the shape of a model on paper lacks its size")
+        raise ModelError(
+            "the shape of a model on paper lacks its size", hint="give the number: n_parameters=124_000_000"
+        )
     return count
 
 

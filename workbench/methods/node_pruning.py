@@ -47,7 +47,9 @@ class Grains:
         """Return the grains of a model."""
         nodes = Graph(runs.wiring.node_shape()).sources[1:]
         if not nodes:
-            raise OptionError("this model has no node to mask")
+            raise OptionError(
+                "this model has no node to mask", hint="open a model with heads or MLPs: zoo:ioi"
+            )
         mlps = [i for i, node in enumerate(nodes) if node.kind == "mlp"]
         editable = "neurons" in runs.wiring.live
         return cls(

@@ -84,7 +84,7 @@ def _nodes(runs: PairedRuns) -> tuple[Node, ...]:
     """
     nodes = tuple(Graph(runs.wiring.node_shape()).sources[1:])
     if not nodes:
-        raise OptionError("this model has no node to mask")
+        raise OptionError("this model has no node to mask", hint="open a model with heads or MLPs: zoo:ioi")
     for node in nodes:
         check(Edit(node=node, value="corrupted"), runs.wiring)
     return nodes

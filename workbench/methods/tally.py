@@ -62,13 +62,13 @@ class Tally:
     def values(self) -> Float[np.ndarray, " pair *place"]:
         """Return the values of the batch that was closed last."""
         if self.closed is None:
-            raise ShapeError("no batch is closed")
+            raise ShapeError("no batch is closed", hint="close a batch first")
         return self.closed
 
     @property
     def _open(self) -> np.ndarray:
         if self._of_batch is None:
-            raise ShapeError("no batch is open")
+            raise ShapeError("no batch is open", hint="open a batch first")
         return self._of_batch
 
     def labels(self, batch: Batch) -> Int[Tensor, "pair pos"] | None:

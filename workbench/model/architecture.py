@@ -87,7 +87,10 @@ class Architecture(Shown, shown_in="workbench.model.show"):
         if kind not in self.support:
             raise unknown("intervention", kind, self.support, error=ModelError)
         if not self.support[kind].works:
-            raise ModelError(f"{kind} does not work on this {self.family} model: {self.support[kind].why}")
+            raise ModelError(
+                f"{kind} does not work on this {self.family} model: {self.support[kind].why}",
+                hint=f"works here: {', '.join(sorted(k for k, s in self.support.items() if s.works)) or 'nothing'}",
+            )
 
     def to_dict(self) -> dict[str, object]:
         """Return the fields as plain JSON values."""

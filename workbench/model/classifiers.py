@@ -96,7 +96,8 @@ def as_language_model(model: PreTrainedModel, language_model: type) -> PreTraine
     head = getattr(model, "score", None) or getattr(model, "classifier", None)
     if not isinstance(head, torch.nn.Linear):
         raise ModelError(
-            f"the head of this {type(model).__name__} is a {type(head).__name__}, not one linear layer"
+            f"the head of this {type(model).__name__} is a {type(head).__name__}, not one linear layer",
+            hint="a classifier whose head is one torch.nn.Linear opens: docs/families.md lists some",
         )
     config = copy.deepcopy(model.config)
     config.tie_word_embeddings, config.architectures = False, None
@@ -110,5 +111,8 @@ def as_language_model(model: PreTrainedModel, language_model: type) -> PreTraine
     setattr(shell, shell.base_model_prefix, model.base_model)
     shell.set_output_embeddings(head)
     if any(p.is_meta for p in shell.parameters()):
-        raise ModelError(f"a {type(shell).__name__} has parts that a {type(model).__name__} does not have")
+        raise ModelError(
+            f"a {type(shell).__name__} has parts that a {type(model).__name__} does not have",
+            hint="docs/families.md lists the classifiers that open",
+        )
     return shell.eval()

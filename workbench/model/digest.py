@@ -158,7 +158,10 @@ def _bytes_of(weight: Weight) -> Iterator[Any]:
         while left:
             chunk = stream.read(min(_CHUNK, left))
             if not chunk:
-                raise ModelError(f"{weight.file} ends within {weight.name}")
+                raise ModelError(
+                    f"{weight.file} ends within {weight.name}",
+                    hint="the file was cut short: download or copy it again",
+                )
             yield chunk
             left -= len(chunk)
 

@@ -66,13 +66,18 @@ def read_fields(path: Path, *, most_bytes: int = MOST_CONFIG) -> dict[str, Any]:
     """
     data = read_bytes(path, most_bytes=most_bytes, error=ModelError)
     if too_deep(data):
-        raise ModelError(f"{path} nests too deeply to be read")
+        raise ModelError(f"{path} nests too deeply to be read", hint="download or copy the file again")
     try:
         fields = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
-        raise ModelError(f"{path} cannot be read, it is not JSON: {problem}") from problem
+        raise ModelError(
+            f"{path} cannot be read, it is not JSON: {problem}", hint="write it as JSON, or download it again"
+        ) from problem
     if not isinstance(fields, dict):
-        raise ModelError(f"{path} holds a {type(fields).__name__}; a JSON object is expected")
+        raise ModelError(
+            f"{path} holds a {type(fields).__name__}; a JSON object is expected",
+            hint='write it as {"name": value, ...}, or download it again',
+        )
     return fields
 
 
@@ -87,7 +92,10 @@ def read_configuration(path: Path) -> dict[str, Any]:
     for name, value in [*fields.items(), *(text.items() if isinstance(text, Mapping) else ())]:
         expected = None if value is None else _misfit(name, value)
         if expected:
-            raise ModelError(f"{path}: {name} is {str(value)[:60]!r}; {expected} is expected")
+            raise ModelError(
+                f"{path}: {name} is {str(value)[:60]!r}; {expected} is expected",
+                hint="correct the value, or download the file again",
+            )
     return fields
 
 
@@ -163,7 +171,10 @@ def weight_files(directory: Path, name: str = SAFETENSORS) -> list[Path]:
     names = sorted(set(table.values()))
     for name in names:
         if Path(name).name != name:
-            raise ModelError(f"{index} names {name!r}, which is not a file of this directory")
+            raise ModelError(
+                f"{index} names {name!r}, which is not a file of this directory",
+                hint="download or copy all files of the model again",
+            )
         if not exists(directory / name):
             raise ModelError(
                 f"{directory} lacks {name}, which its index names", hint="copy the missing shard"

@@ -188,7 +188,10 @@ def forward(
     out = call(bridge, prompt, **options)
     out = out if isinstance(out, Tensor) else getattr(out, "last_hidden_state", None)
     if out is None:
-        raise ModelError("the model returns neither logits nor hidden states")
+        raise ModelError(
+            "the model returns neither logits nor hidden states",
+            hint="docs/families.md lists the architectures that open",
+        )
     if out.dim() == 2:
         return out[:, None]
     return out[:, -1:] if last_only else out

@@ -44,7 +44,10 @@ def fetch(name: str, *, revision: str | None, offline: bool, code: bool) -> Path
             hint=f"accept it on https://huggingface.co/{name}, then: hf auth login",
         ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"{name} has no revision {revision!r}") from error
+        raise ModelError(
+            f"{name} has no revision {revision!r}",
+            hint="leave --revision out for the newest, or name a branch, a tag or a commit",
+        ) from error
     except RepositoryNotFoundError as error:
         hint = zoo.suggest(name) or "check the spelling; a private model needs: hf auth login"
         raise ModelError(

@@ -206,7 +206,11 @@ def bridge_from_model(
         return _bridge_from_classifier(model, head, name, tokenizer=tokenizer)
     model.set_attn_implementation("eager")  # any other implementation silently drops the attention patterns
     architecture = _architecture(model.config, name)
-    with explaining(f"TransformerLens cannot wrap {name}", error=ModelError):
+    with explaining(
+        f"TransformerLens cannot wrap {name}",
+        error=ModelError,
+        hint="docs/families.md lists the architectures that open",
+    ):
         bridge = build_bridge_from_module(
             model,
             architecture,

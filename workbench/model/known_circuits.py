@@ -117,7 +117,10 @@ def load_truth(name: str) -> Truth:
     circuit = load_circuit(path)
     said = circuit.provenance.get("truth")
     if not isinstance(said, dict) or set(said) != KEYS:
-        raise CircuitError(f"{path}: provenance.truth must say exactly {', '.join(sorted(KEYS))}")
+        raise CircuitError(
+            f"{path}: provenance.truth must say exactly {', '.join(sorted(KEYS))}",
+            hint="install the workbench again: pip install --force-reinstall circuit-workbench",
+        )
     supporting, content = tuple(said["supporting"]), set(circuit.edges)
     for edge in supporting:
         if edge not in content:
@@ -176,7 +179,8 @@ def edge_labels(truth: Truth, graph: Graph) -> tuple[EdgeLabels, EdgeLabels]:
     """
     if graph.shape != truth.circuit.shape:
         raise CircuitError(
-            f"the known circuit of {truth.model} is of {truth.circuit.shape}, the scores of {graph.shape}"
+            f"the known circuit of {truth.model} is of {truth.circuit.shape}, the scores of {graph.shape}",
+            hint=f"score edges of zoo:{truth.model} itself",
         )
     positive, counted = np.zeros_like(graph.edge_mask), graph.edge_mask.copy()
     for edge in truth.circuit.parsed_edges:

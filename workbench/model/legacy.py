@@ -115,10 +115,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded:
         raise ModelError(
-            f"{path} holds a {type(loaded).__name__}; a state dict (names to tensors) is expected"
+            f"{path} holds a {type(loaded).__name__}; a state dict (names to tensors) is expected",
+            hint="on a machine that trusts it: torch.save(model.state_dict(), 'weights.pt')",
         )
     if wrong := [str(name) for name, value in loaded.items() if not isinstance(value, Tensor)]:
-        raise ModelError(f"{path}: {wrong[0]} is not a tensor; a state dict is expected")
+        raise ModelError(
+            f"{path}: {wrong[0]} is not a tensor; a state dict is expected",
+            hint="save the tensors alone: torch.save(model.state_dict(), 'weights.pt')",
+        )
     return {str(name): value.detach() for name, value in loaded.items()}
 
 
@@ -150,10 +154,14 @@ def convert(
     for name, shape in expected.items():
         if tuple(found[name].shape) != shape:
             raise ModelError(
-                f"{where}: {name} has shape {tuple(found[name].shape)}, the configuration says {shape}"
+                f"{where}: {name} has shape {tuple(found[name].shape)}, the configuration says {shape}",
+                hint="give the configuration that belongs to these weights: --config config.json",
             )
         if not found[name].isfinite().all():
-            raise ModelError(f"{where}: {name} has values that are not finite")
+            raise ModelError(
+                f"{where}: {name} has values that are not finite",
+                hint="the checkpoint is damaged, or its training diverged: use an earlier one",
+            )
     converted = dict(_rename(name, value.float()) for name, value in found.items())
     if (
         fields.get("act_fn") == "solu_ln"

@@ -92,9 +92,15 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     given = parse(read_text(path, error=ModelError), where=str(path), error=ModelError)
     if not isinstance(given, dict):
-        raise ModelError(f"{path} holds {kind(given)}; the fields of a configuration are expected")
+        raise ModelError(
+            f"{path} holds {kind(given)}; the fields of a configuration are expected",
+            hint='write it as {"n_layers": 2, ...}, with the fields of a HookedTransformerConfig',
+        )
     if missing := [name for name in _REQUIRED if name not in given]:
-        raise ModelError(f"{path} lacks {', '.join(missing)} (whole numbers above 0)")
+        raise ModelError(
+            f"{path} lacks {', '.join(missing)} (whole numbers above 0)",
+            hint=f"add them: {', '.join(f'{name}: 2' for name in missing[:2])}",
+        )
     if strange := sorted(set(given) - set(_KEPT) - set(_ONLY) - _IGNORED):
         raise ModelError(
             f"{path} has fields that are not known: {', '.join(strange[:8])}",

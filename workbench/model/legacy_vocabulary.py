@@ -73,7 +73,10 @@ class Vocabulary:
                     hint="--split characters, if the model reads single characters",
                 )
         if len(words) != d_vocab:
-            raise ModelError(f"{self.path} has {len(words)} tokens; the model has {d_vocab} (d_vocab)")
+            raise ModelError(
+                f"{self.path} has {len(words)} tokens; the model has {d_vocab} (d_vocab)",
+                hint=f"give a file with {d_vocab} lines, one token each",
+            )
         bos, eos, pad, unk = (self._special(role, words) for role in ("bos", "eos", "pad", "unk"))
         if unk is None:
             usual = ", ".join(_USUAL["unk"])
@@ -89,7 +92,10 @@ class Vocabulary:
         if named is None:
             return next((name for name in _USUAL[role] if name in known), None)
         if named not in known:
-            raise ModelError(f"{self.path} has no token {named!r} to be {role}")
+            raise ModelError(
+                f"{self.path} has no token {named!r} to be {role}",
+                hint=f"name a token that is in the file: --{role} TOKEN",
+            )
         return named
 
 
@@ -101,7 +107,10 @@ def read_output_names(path: Path, d_vocab_out: int) -> tuple[str, ...]:
     """
     names = _lines(path, "the output names", "name")
     if len(names) != d_vocab_out:
-        raise ModelError(f"{path} has {len(names)} names; the model has {d_vocab_out} outputs (d_vocab_out)")
+        raise ModelError(
+            f"{path} has {len(names)} names; the model has {d_vocab_out} outputs (d_vocab_out)",
+            hint=f"give a file with {d_vocab_out} lines, one name each",
+        )
     return tuple(names)
 
 
@@ -115,9 +124,15 @@ def _lines(path: Path, what: str, one: str) -> list[str]:
     first: dict[str, int] = {}
     for number, word in enumerate(words, 1):
         if not word:
-            raise ModelError(f"{path}, line {number} is empty; every line is a {one}")
+            raise ModelError(
+                f"{path}, line {number} is empty; every line is a {one}",
+                hint="remove the line, or write what belongs there",
+            )
         if word in first:
-            raise ModelError(f"{path}, line {number}: {word!r} stands on line {first[word]} already")
+            raise ModelError(
+                f"{path}, line {number}: {word!r} stands on line {first[word]} already",
+                hint="remove one of the two lines, or correct it",
+            )
         first[word] = number
     return words
 

@@ -89,7 +89,11 @@ def read_weights(directory: str | Path) -> dict[str, Tensor]:
         ModelError: if the file is missing or damaged.
     """
     path = Path(directory) / WEIGHTS_NAME
-    with explaining(f"the weights in {path} cannot be loaded", error=ModelError):
+    with explaining(
+        f"the weights in {path} cannot be loaded",
+        error=ModelError,
+        hint="the file was cut short or damaged: copy it again",
+    ):
         if exists(path):
             require_regular(path, error=ModelError)
         return load_file(path)
@@ -106,13 +110,21 @@ def boot_native(
 ) -> TransformerBridge:
     """Build a native bridge around named weights, checking that exactly the expected tensors are there."""
     refuse_larger(Path(where) / CONFIG_NAME, lambda: NativeModel(config), weights)
-    with explaining(f"{where}: a native model of this configuration cannot be built", error=ModelError):
+    with explaining(
+        f"{where}: a native model of this configuration cannot be built",
+        error=ModelError,
+        hint="correct the sizes in config.json",
+    ):
         model = NativeModel(config)
     if "unembed.bias" in weights:
         # The native head has no bias of its own; a checkpoint's b_U needs one to be computed at all.
         model.head = nn.Linear(config.d_model, model.head.out_features, bias=True)
     model = model.to(device=device, dtype=dtype).eval()
-    with explaining(f"{where}: TransformerLens cannot open it", error=ModelError):
+    with explaining(
+        f"{where}: TransformerLens cannot open it",
+        error=ModelError,
+        hint="correct config.json, or convert the model again",
+    ):
         bridge = build_bridge_from_module(
             model,
             _ARCHITECTURE,
@@ -138,20 +150,26 @@ def read_native_config(directory: str | Path) -> TransformerBridgeConfig:
     fields.pop(OUTPUT_NAMES, None)
     blank = TransformerBridgeConfig(d_model=1, d_head=1, n_layers=1, n_ctx=1, n_heads=1, d_vocab=1).to_dict()
     if strange := sorted(set(fields) - set(blank)):
-        raise ModelError(f"{path} has fields TransformerLens does not know: {', '.join(strange[:8])}")
+        raise ModelError(
+            f"{path} has fields TransformerLens does not know: {', '.join(strange[:8])}",
+            hint="remove them, or install the TransformerLens that wrote them",
+        )
     if missing := sorted({"d_model", "d_head", "n_layers", "n_heads", "n_ctx", "d_vocab"} - set(fields)):
-        raise ModelError(f"{path} lacks {', '.join(missing)}")
+        raise ModelError(
+            f"{path} lacks {', '.join(missing)}", hint=f"add them to {path.name} (whole numbers above 0)"
+        )
     _check_types(path, fields)
     dtype = getattr(torch, str(fields.get("dtype") or "float32").removeprefix("torch."), None)
     if not isinstance(dtype, torch.dtype):
         raise ModelError(
-            f"{path} names the dtype {fields['dtype']!r}; float32, bfloat16, float16 or float64 is expected"
+            f"{path} names the dtype {fields['dtype']!r}; float32, bfloat16, float16 or float64 is expected",
+            hint="dtype: float32",
         )
     fields |= {"dtype": dtype, "init_weights": False, "device": None}
     try:
         return TransformerBridgeConfig.from_dict(fields)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{path}: {error}", hint="correct the value that is named") from error
 
 
 def _check_types(path: Path, fields: Mapping[str, object]) -> None:
@@ -171,10 +189,14 @@ def _check_types(path: Path, fields: Mapping[str, object]) -> None:
         try:
             msgspec.convert(value, own)
         except (msgspec.ValidationError, UnicodeEncodeError) as problem:
-            raise ModelError(f"{path}: {name} is {value!r:.80}. {problem}") from None
+            raise ModelError(
+                f"{path}: {name} is {value!r:.80}. {problem}", hint="correct the value, or remove the field"
+            ) from None
     if fields.get("architecture") not in (None, _ARCHITECTURE):
         raise ModelError(
-            f"{path} is of architecture {fields['architecture']!r:.80}; {_ARCHITECTURE} is expected"
+            f"{path} is of architecture {fields['architecture']!r:.80}; {_ARCHITECTURE} is expected",
+            hint=f"a Hugging Face directory has a model_type in {path.name}; this kind says "
+            f"architecture: {_ARCHITECTURE}",
         )
 
 
@@ -211,12 +233,21 @@ def _check_tensors(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Tensor], *, where: str
 ) -> None:
     if missing := sorted(set(expected) - set(found)):
-        raise ModelError(f"{where} lacks {len(missing)} of {len(expected)} tensors, first {missing[0]}")
+        raise ModelError(
+            f"{where} lacks {len(missing)} of {len(expected)} tensors, first {missing[0]}",
+            hint="the weights do not belong to this configuration: download or copy both again",
+        )
     if extra := sorted(set(found) - set(expected)):
-        raise ModelError(f"{where} has {len(extra)} tensors with no place in this model, first {extra[0]}")
+        raise ModelError(
+            f"{where} has {len(extra)} tensors with no place in this model, first {extra[0]}",
+            hint="the weights do not belong to this configuration: download or copy both again",
+        )
     for name, shape in expected.items():
         if tuple(found[name].shape) != shape:
-            raise ModelError(f"{where}: {name} has shape {tuple(found[name].shape)}, {shape} is expected")
+            raise ModelError(
+                f"{where}: {name} has shape {tuple(found[name].shape)}, {shape} is expected",
+                hint="the weights do not belong to this configuration: download or copy both again",
+            )
 
 
 def _plain(value: object) -> object:

@@ -162,7 +162,9 @@ def _locate(name: str, revision: str | None, *, is_offline: bool, code: bool) ->
             name=name, kind=found.kind, directory=directory, revision=_commit(directory) or revision
         )
     if revision is not None:
-        raise OptionError(f"{name} is a local directory; it has no revision {revision!r}")
+        raise OptionError(
+            f"{name} is a local directory; it has no revision {revision!r}", hint="leave --revision out"
+        )
     return _Located(name=name, kind=found.kind, directory=found.directory, revision=None)
 
 
@@ -249,7 +251,11 @@ class _Opened:
 
     def _parity(self, source: Source) -> float:
         """How far the bridge is from the plain forward; refused where that is too far."""
-        with explaining(f"{source.name} opens and cannot be run", error=ModelError):
+        with explaining(
+            f"{source.name} opens and cannot be run",
+            error=ModelError,
+            hint="docs/families.md lists the architectures that run",
+        ):
             found = parity.difference(self.bridge, self.tokens, self.expected)
         parity.require_parity(found, self.expected, name=source.name, tolerance=source.tolerance)
         return found

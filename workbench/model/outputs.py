@@ -60,4 +60,7 @@ def require_words(model: TransformerBridge, what: str) -> None:
         ModelError: if not, saying what needs it and what the outputs are.
     """
     if why := why_no_words(model):
-        raise ModelError(f"{what} needs a model that puts out words: {why.split(';')[0]}")
+        raise ModelError(
+            f"{what} needs a model that puts out words: {why.split(';')[0]}",
+            hint="open a language model: zoo:ioi",
+        )

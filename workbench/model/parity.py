@@ -87,7 +87,10 @@ def difference(
     """Largest absolute difference between the bridge's output and the plain one, in logits."""
     found = call(bridge, Prompt.of(prompt).to(plain.device))
     if found.shape != plain.shape:
-        raise ModelError(f"the bridge gives {tuple(found.shape)}, the plain forward {tuple(plain.shape)}")
+        raise ModelError(
+            f"the bridge gives {tuple(found.shape)}, the plain forward {tuple(plain.shape)}",
+            hint="docs/families.md lists the architectures that are computed rightly",
+        )
     return (found.double() - plain.double()).abs().max().item()
 
 

@@ -260,7 +260,10 @@ def _is_causal(bridge: TransformerBridge, prompt: Prompt, out: Tensor) -> bool:
         ModelError: if the context holds a single token.
     """
     if prompt.shape[1] < 2:
-        raise ModelError("the model's context holds 1 token: no token can look at another")
+        raise ModelError(
+            "the model's context holds 1 token: no token can look at another",
+            hint="open a model with a context of 2 tokens or more",
+        )
     sight = sight_of(bridge)
     at_once = getattr(bridge, "sees", False) or (sight is not None and sight.token is None)
     if out.shape[1] < 2 or at_once:  # one answer, or a picture as a whole

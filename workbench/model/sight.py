@@ -126,7 +126,10 @@ def _three(values: object, name: str, where: str) -> tuple[float, float, float]:
     if isinstance(values, list) and len(values) == 3 and all(isinstance(v, int | float) for v in values):
         red, green, blue = map(float, values)
         return red, green, blue
-    raise ModelError(f"{where}: {name} is {values!r:.60}; three numbers are expected")
+    raise ModelError(
+        f"{where}: {name} is {values!r:.60}; three numbers are expected",
+        hint=f"write three numbers, one for each colour: {name}: [0.5, 0.5, 0.5]",
+    )
 
 
 def _side(config: Any, name: str) -> tuple[int, int]:

@@ -63,7 +63,11 @@ def refuse_larger(path: Path, build: Callable[[], nn.Module], stored: Mapping[st
     if not stored:
         return
     with (
-        explaining(f"{path}: a model of this configuration cannot be built", error=ModelError),
+        explaining(
+            f"{path}: a model of this configuration cannot be built",
+            error=ModelError,
+            hint="correct the configuration, or download it again",
+        ),
         torch.device("meta"),
     ):
         made = build()

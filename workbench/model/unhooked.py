@@ -97,7 +97,10 @@ def _part(module: torch.nn.Module, name: str) -> torch.nn.Module:
     """A part that the probe saw."""
     part = component(module, name)
     if part is None:
-        raise ModelError(f"a {type(module).__name__} has no {name}, and its wiring says that it has one")
+        raise ModelError(
+            f"a {type(module).__name__} has no {name}, and its wiring says that it has one",
+            hint="open the model again: wb.open_model(name)",
+        )
     return part
 
 

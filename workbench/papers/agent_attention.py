@@ -58,7 +58,10 @@ class AgentSizes(TrainedSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.texts < 2 or len(self.lengths) < 2:
-            raise OptionError("two texts and two lengths are the least")
+            raise OptionError(
+                f"texts is {self.texts}, lengths {list(self.lengths)}; at least two texts and two lengths are needed",
+                hint="--set texts=2 --set lengths=64,128",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

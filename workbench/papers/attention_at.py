@@ -58,7 +58,8 @@ class AttentionSizes:
     def __post_init__(self) -> None:
         if self.eps not in self.lengths or len(self.lengths) < 2:
             raise OptionError(
-                f"eps {self.eps} is one of the lengths {self.lengths}, of which there are two at least"
+                f"eps is {self.eps}, lengths {list(self.lengths)}; expected two lengths or more, and eps among them",
+                hint="--set eps=5 --set lengths=1,5,15",
             )
 
 

@@ -55,7 +55,11 @@ class CalibrationSizes:
 
     def __post_init__(self) -> None:
         if min(self.selection, self.evaluation, self.windows // 2) < 2 or self.draws < 1:
-            raise OptionError("two prompts are the least that has an interval, one draw the least control")
+            raise OptionError(
+                f"selection is {self.selection}, evaluation {self.evaluation}, windows {self.windows}, "
+                f"draws {self.draws}; at least 2, 2, 4 and 1 are needed",
+                hint="--set selection=2 --set evaluation=2 --set windows=4 --set draws=1, or more",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

@@ -89,7 +89,10 @@ def _overlaps(setting: Setting, c: Conditions) -> None:
             runs = _runs(setting, task, seed=moved)
             right = float((setting.begin(runs).clean > 0).mean())
             if right < DOES:
-                raise TaskError(f"it does {task} on {right:.0%} of prompts; a circuit needs {DOES:.0%}")
+                raise TaskError(
+                    f"it does {task} on {right:.0%} of prompts; a circuit needs {DOES:.0%}",
+                    hint="leave this task out: --set tasks=..., or give a model that does it: -m zoo:ioi",
+                )
             circuits[name] = rounds.task_circuit(runs, **ROUNDS, progress=setting.progress)
         except WorkbenchError as problem:
             reasons[name] = problem.message.split("\n")[0]

@@ -64,7 +64,11 @@ class GateSizes(TrainedSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.states, len(self.features)) < 2:
-            raise OptionError("two rows and two numbers of features are the least")
+            raise OptionError(
+                f"states is {self.states}, features {list(self.features)}; at least two states and two "
+                "numbers of features are needed",
+                hint="--set states=2 --set features=16,64, or more",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

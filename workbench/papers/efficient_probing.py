@@ -67,7 +67,10 @@ def measure(setting: Setting) -> Conditions:
     world = World(marked=True, objects=(0, 1, 1, 1))
     seed, model, n = FIRST_SEED + setting.seed, setting.model, o.training + o.pictures
     if not 0 <= o.layer < model.cfg.n_layers:
-        raise OptionError(f"layer is {o.layer}; the model has layers 0 to {model.cfg.n_layers - 1}")
+        raise OptionError(
+            f"layer is {o.layer}; the model has layers 0 to {model.cfg.n_layers - 1}",
+            hint=f"--set layer={model.cfg.n_layers - 1}",
+        )
     shown = drawn_pictures.draw_pictures(model, world, n=n, seed=seed)
     right = np.unique(shown.names(), return_inverse=True)[1]
     training = attentive_probe.ProbeTraining(steps=o.steps, batch=o.batch, lr=o.lr)

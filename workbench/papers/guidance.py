@@ -57,7 +57,10 @@ class GuidanceSizes:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.rows, self.windows) < 2:
-            raise OptionError("two steps, rows and windows are the least")
+            raise OptionError(
+                f"steps is {self.steps}, rows {self.rows}, windows {self.windows}; at least 2 of each are needed",
+                hint="--set steps=2 --set rows=2 --set windows=2, or more",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

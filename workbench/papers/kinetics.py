@@ -74,7 +74,11 @@ class KineticsSizes:
 
     def __post_init__(self) -> None:
         if self.pairs < 2 or len(self.contexts) < 3:
-            raise OptionError("two prompts and three contexts are the least that can be compared")
+            raise OptionError(
+                f"pairs is {self.pairs}, contexts {list(self.contexts)}; at least two pairs and three "
+                "contexts are needed",
+                hint="--set pairs=2 --set contexts=256,512,1024, or more",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

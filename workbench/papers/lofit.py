@@ -59,9 +59,16 @@ class LofitSizes:
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
-            raise OptionError("at least two tasks, one head and one random choice of heads are needed")
+            raise OptionError(
+                f"tasks is {list(self.tasks)}, heads {list(self.heads)}, random {self.random}; two "
+                "tasks, one head and one random choice are needed",
+                hint="--set tasks=animals,cities --set heads=1 --set random=1, or more",
+            )
         if not 1 <= self.seeds <= len(SEEDS):
-            raise OptionError(f"seeds is {self.seeds}; heads are chosen with 1 to {len(SEEDS)}")
+            raise OptionError(
+                f"seeds is {self.seeds}; heads are chosen with 1 to {len(SEEDS)}",
+                hint=f"--set seeds={len(SEEDS)}",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

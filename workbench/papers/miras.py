@@ -62,7 +62,11 @@ class MemorySizes(TrainedSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         if 1.0 not in self.loads or self.streams < 2:
-            raise OptionError("loads have 1.0 among them, and there are two streams at least")
+            raise OptionError(
+                f"loads is {list(self.loads)}, streams {self.streams}; expected 1.0 among the loads, "
+                "and at least two streams",
+                hint="--set loads=0.5,1.0 --set streams=2, or more",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

@@ -104,4 +104,6 @@ def _typed(name: str, text: str, default: Any) -> Any:
         return type(default)(text)
     except (KeyError, ValueError):
         words = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise OptionError(f"option {name} is {text!r}; expected {words[type(default)]}") from None
+        raise OptionError(
+            f"option {name} is {text!r}; expected {words[type(default)]}", hint=f"--set {name}={default}"
+        ) from None

@@ -61,7 +61,9 @@ class PavlovSizes:
     def __post_init__(self) -> None:
         if len(self.dimensions) < 3 or self.draws < 3:
             raise OptionError(
-                "three dimensions and three draws are the least that has a slope and an interval"
+                f"dimensions is {list(self.dimensions)}, draws {self.draws}; at least three of each "
+                "are needed for a slope and its interval",
+                hint="--set dimensions=16,32,64 --set draws=3, or more",
             )
 
 

@@ -64,9 +64,15 @@ class PineSizes:
 
     def __post_init__(self) -> None:
         if min(self.conflicts, self.majorities, self.singles) < 2:
-            raise OptionError("two questions of a kind are the least that has an interval")
+            raise OptionError(
+                f"conflicts is {self.conflicts}, majorities {self.majorities}, singles {self.singles}; "
+                "at least 2 of each are needed for an interval",
+                hint="--set conflicts=2 --set majorities=2 --set singles=2, or more",
+            )
         if not 3 <= self.documents <= 5:
-            raise OptionError(f"documents is {self.documents}; 3 to 5 can be asked in every order")
+            raise OptionError(
+                f"documents is {self.documents}; 3 to 5 can be asked in every order", hint="--set documents=3"
+            )
 
 
 def measure(setting: Setting) -> Conditions:

@@ -64,7 +64,10 @@ class PreplanSizes:
 
     def __post_init__(self) -> None:
         if self.planted not in ("none", "entropy", "fai", "noise"):
-            raise OptionError(f"planted is {self.planted!r}; one of none, entropy, fai, noise")
+            raise OptionError(
+                f"planted is {self.planted!r}; expected none, entropy, fai or noise",
+                hint="--set planted=none",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

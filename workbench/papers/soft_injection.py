@@ -61,9 +61,16 @@ class SoftInjectionSizes:
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2 or len(set(self.tasks)) != len(self.tasks):
-            raise OptionError(f"{len(self.tasks)} tasks; two or more different ones are needed")
+            raise OptionError(
+                f"{len(self.tasks)} tasks; two or more different ones are needed",
+                hint="leave out --set tasks=, or name two tasks or more: workbench replicate "
+                "soft-injection --dry-run shows them",
+            )
         if not 2 <= self.test <= WORDS:
-            raise OptionError(f"{self.test} test prompts for each task; there are {WORDS} words for them")
+            raise OptionError(
+                f"{self.test} test prompts for each task; there are {WORDS} words for them",
+                hint=f"--set test={WORDS}",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

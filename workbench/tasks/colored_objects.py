@@ -104,9 +104,11 @@ def _check(corruption: str, n_objects: int, shots: int) -> None:
         OptionError: for a number that cannot be.
     """
     if not 1 <= n_objects <= 5:
-        raise OptionError(f"n_objects is {n_objects}; expected 1 to 5")
+        raise OptionError(
+            f"n_objects is {n_objects}; expected 1 to 5", hint="n_objects=3 (--task-option n_objects=3)"
+        )
     if not 0 <= shots <= 2:
-        raise OptionError(f"shots is {shots}; expected 0, 1 or 2")
+        raise OptionError(f"shots is {shots}; expected 0, 1 or 2", hint="shots=0 (--task-option shots=0)")
     if n_objects == 1 and corruption == "query":
         raise OptionError("with one object there is no other to ask about", hint="use corruption='colors'")
 

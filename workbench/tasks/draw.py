@@ -40,7 +40,9 @@ class Draw:
     def sample(self, options: Sequence[T], k: int) -> list[T]:
         """Return ``k`` different options in random order (the first k steps of a Fisher-Yates shuffle)."""
         if k > len(options):
-            raise OptionError(f"{k} different items asked for, only {len(options)} exist")
+            raise OptionError(
+                f"{k} different items are asked for; only {len(options)} exist", hint="ask for fewer"
+            )
         pool = list(options)
         for i in range(k):
             j = i + self.below(len(pool) - i)
@@ -104,7 +106,10 @@ def choose(option: str, value: str, known: Sequence[str]) -> str:
         OptionError: otherwise.
     """
     if value not in known:
-        raise OptionError(f"{option} is {value!r}; expected one of {', '.join(known)}")
+        raise OptionError(
+            f"{option} is {value!r}; expected one of {', '.join(known)}",
+            hint=f"{option}={known[0]} (--task-option {option}={known[0]})",
+        )
     return value
 
 

@@ -43,7 +43,10 @@ def read_eap_ig(text: str, path: Path, request: Request) -> FoundPairs:
     corrupted = request.corrupted or "corrupted"
     for needed in ("clean", corrupted):
         if needed not in columns:
-            raise TaskError(f"{path.name} has no column {needed!r}; found {', '.join(columns) or 'none'}")
+            raise TaskError(
+                f"{path.name} has no column {needed!r}; found {', '.join(columns) or 'none'}",
+                hint="name the column of corrupted prompts with --corrupted COLUMN, and call the other one clean",
+            )
     layout = _layout(columns, request.layout, path.name)
     rows = [_row(line, cells, layout, corrupted, request) for line, cells in table]
     metric = "prob-difference" if layout in ("greater-than", "hypernymy", "sva") else "logit-difference"
@@ -70,7 +73,9 @@ def csv_rows(text: str, name: str) -> tuple[list[str], list[tuple[int, Cells]]]:
                 )
         return columns, rows
     except csv.Error as problem:
-        raise TaskError(f"{name} is not a csv file: {problem}") from problem
+        raise TaskError(
+            f"{name} is not a csv file: {problem}", hint="save it as comma-separated text, in UTF-8"
+        ) from problem
 
 
 def _layout(columns: list[str], asked: str, name: str) -> str:

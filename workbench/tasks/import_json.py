@@ -27,7 +27,10 @@ def read_auto_circuit(text: str, path: Path, request: Request) -> FoundPairs:
     data = _json(text, path)
     prompts = data.get("prompts") if isinstance(data, dict) else None
     if not isinstance(prompts, list):
-        raise TaskError(f"{path.name} has no list called prompts")
+        raise TaskError(
+            f"{path.name} has no list called prompts",
+            hint='write it as {"prompts": [{"clean": ..., "corrupt": ..., "answers": [...], "wrong_answers": [...]}]}',
+        )
     return FoundPairs(
         rows=[_auto_circuit(i + 1, prompt, request) for i, prompt in enumerate(prompts)], task=path.stem
     )
@@ -85,7 +88,9 @@ def _mib_rows(text: str, path: Path) -> list[tuple[int, object]]:
     data = _json(text, path)
     rows = data.get("rows", [data]) if isinstance(data, dict) else data
     if not isinstance(rows, list):
-        raise TaskError(f"{path.name} holds no rows")
+        raise TaskError(
+            f"{path.name} holds no rows", hint="give a .json or .jsonl file with one row for each prompt"
+        )
     inner = [row["row"] if isinstance(row, dict) and "row" in row else row for row in rows]
     return list(enumerate(inner, 1))
 
@@ -111,7 +116,10 @@ def _counterfactual(available: list[str], asked: str, path: Path) -> str:
     listed = ", ".join(names) or "none"
     if asked:
         if asked.removesuffix(_SUFFIX) not in names:
-            raise TaskError(f"{path.name} has no counterfactual {asked!r}; found {listed}")
+            raise TaskError(
+                f"{path.name} has no counterfactual {asked!r}; found {listed}",
+                hint=f"name one of those: {listed}",
+            )
         return asked.removesuffix(_SUFFIX) + _SUFFIX
     usual = names if len(names) == 1 else [name for name in _USUAL if name in names]
     if not usual:
@@ -162,4 +170,6 @@ def _json(text: str, path: Path) -> object:
     try:
         return parse_json(text)
     except ValueError as problem:
-        raise TaskError(f"{path.name} is not JSON: {problem}") from problem
+        raise TaskError(
+            f"{path.name} is not JSON: {problem}", hint="save it as JSON, or name another format with -f"
+        ) from problem

@@ -139,7 +139,10 @@ def import_pairs(name: str, path: str | Path, *, request: Request | None = None)
     path = Path(path)
     found = made.read(read_text(path), path, request or Request())
     if len(found.rows) > MAX_ROWS:
-        raise TaskError(f"{path} has {len(found.rows):,} rows; at most {MAX_ROWS:,} are read")
+        raise TaskError(
+            f"{path} has {len(found.rows):,} rows; at most {MAX_ROWS:,} are read",
+            hint="split the file, or use its first lines: head -n 1000 FILE > SHORT",
+        )
     items: list[Pair] = []
     problems: list[Problem] = []
     for number, row in enumerate(found.rows):
@@ -165,7 +168,10 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise TaskError(f"{path} is not UTF-8: {problem.reason} at byte {problem.start}") from problem
+        raise TaskError(
+            f"{path} is not UTF-8: {problem.reason} at byte {problem.start}",
+            hint="save it as UTF-8: iconv -f latin1 -t utf8 FILE > NEW",
+        ) from problem
 
 
 def spaced(answer: str, prompt: str) -> str:

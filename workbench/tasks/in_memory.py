@@ -96,7 +96,10 @@ def given_pairs(
         OptionError: if a corruption is asked for; given pairs already have theirs.
     """
     if corruption is not None:
-        raise OptionError("these pairs have their corrupted prompts; --corruption is for tasks by name")
+        raise OptionError(
+            "these pairs have their corrupted prompts; --corruption is for tasks by name",
+            hint="leave out --corruption (corruption=)",
+        )
     pairs = load_pairs(Path(task)) if isinstance(task, str | Path) else as_pairs(task)
     if n is None or n >= len(pairs):
         return pairs

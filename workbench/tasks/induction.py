@@ -39,9 +39,14 @@ def induction(draw: Draw, *, split: str, corruption: str, period: int = 10, repe
         repeated: Words of the repetition that are given, 1 to period - 1; 0 draws it anew for each pair.
     """
     if not 3 <= period <= 100:
-        raise OptionError(f"period is {period}; expected 3 to 100")
+        raise OptionError(
+            f"period is {period}; expected 3 to 100", hint="period=10 (--task-option period=10)"
+        )
     if not 0 <= repeated < period:
-        raise OptionError(f"repeated is {repeated}; expected 0 to {period - 1}")
+        raise OptionError(
+            f"repeated is {repeated}; expected 0 to {period - 1}",
+            hint="repeated=0 (--task-option repeated=0)",
+        )
     k = repeated or 1 + draw.below(period - 1)
     words, (b_wrong, a_wrong) = _sequence(draw, split, period, k, WORDS)
     first, last, correct, incorrect = list(words), words[:k], words[k], b_wrong

@@ -91,16 +91,26 @@ def _check(corruption: str, *, needles: int, context: int, depth: int, values: i
     limits = ((needles, "needles", 1, 20), (values, "values", 1, 5), (depth, "depth", -1, 100))
     for value, name, low, high in limits:
         if not low <= value <= high:
-            raise OptionError(f"{name} is {value}; expected {low} to {high}")
+            raise OptionError(
+                f"{name} is {value}; expected {low} to {high}",
+                hint=f"{name}={low} (--task-option {name}={low})",
+            )
     if needles * values > 90:
         raise OptionError(
-            f"{needles} needles of {values} values need {needles * values} numbers; at most 90 fit"
+            f"{needles} needles of {values} values need {needles * values} numbers; at most 90 fit",
+            hint=f"values={90 // needles} (--task-option values={90 // needles}), or fewer needles",
         )
     if not 0 <= given < values:
-        raise OptionError(f"given is {given}; expected 0 to {values - 1}, less than values")
+        raise OptionError(
+            f"given is {given}; expected 0 to {values - 1}, less than values",
+            hint="given=0 (--task-option given=0)",
+        )
     least = needles * (1 + values) + 2 + given
     if context < least:
-        raise OptionError(f"context is {context} words; {needles} needles and the question need {least}")
+        raise OptionError(
+            f"context is {context} words; {needles} needles and the question need {least}",
+            hint=f"context={least} (--task-option context={least})",
+        )
     if corruption == "key" and needles == 1:
         raise OptionError("with one needle there is no other key to ask for", hint="use corruption='value'")
 

@@ -64,7 +64,10 @@ class MappingTask:
                 return next(word for word in given.split() if word in KINDS[self.gives])
             return KINDS[self.gives][KINDS[self.inputs].index(given)]
         except (ValueError, StopIteration):
-            raise TaskError(f"{given!r} is no input of {self.name}") from None
+            raise TaskError(
+                f"{given!r} is no input of {self.name}",
+                hint=f"inputs are {self.inputs}: {', '.join(KINDS.get(self.inputs, ('three words',))[:4])}",
+            ) from None
 
     def turned(self, kind: str, given: str) -> str:
         """Return the answer to one input of this task if words of another kind were to be given.
@@ -157,7 +160,8 @@ def draw_shots(
     rule = find_mapping(task)
     if not places or any(len(set(shown) - {place}) < shots for place in places):
         raise OptionError(
-            f"{shots} examples of {len(set(shown))} words, {len(places)} asked: not enough words"
+            f"{shots} examples of {len(set(shown))} words, {len(places)} asked: not enough words",
+            hint="shots=1, or more words in shown=",
         )
     rng = np.random.default_rng([seed, *task.encode()])
     return tuple(_draw(rule, rng, i, shots, places, shown, wrong) for i in range(n))

@@ -216,9 +216,9 @@ def _checked(
     found: Task, n: int, seed: int, split: str, corruption: str | None, options: Mapping[str, Option]
 ) -> str:
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise OptionError(f"n is {n!r}; expected a whole number of pairs, at least 1")
+        raise OptionError(f"n is {n!r}; expected a whole number of pairs, at least 1", hint="n=64 (-n 64)")
     if not isinstance(seed, int) or isinstance(seed, bool):
-        raise OptionError(f"seed is {seed!r}; expected a whole number")
+        raise OptionError(f"seed is {seed!r}; expected a whole number", hint="seed=0 (--seed 0)")
     check_numbers({"n": n, "seed": seed, **options}, f"task {found.name!r}")
     if split not in SPLITS:
         raise unknown("split", str(split), SPLITS, error=OptionError)
@@ -227,13 +227,18 @@ def _checked(
         _check_option(found, key)
         if type(value) is not type(known[key]):
             kind = type(known[key]).__name__
-            raise OptionError(f"option {key} of task {found.name!r} is {value!r}; expected {kind}")
+            raise OptionError(
+                f"option {key} of task {found.name!r} is {value!r}; expected {kind}",
+                hint=f"{key}={known[key]!r} is the default",
+            )
     return check_corruption(found, corruption)
 
 
 def _check_option(found: Task, name: str) -> None:
     if not found.options:
-        raise OptionError(f"task {found.name!r} has no options; found {name!r}")
+        raise OptionError(
+            f"task {found.name!r} has no options; found {name!r}", hint="leave --task-option out"
+        )
     if name not in found.options:
         raise unknown(f"option of task {found.name!r}", name, found.options, error=OptionError)
 
@@ -267,7 +272,10 @@ def parse_options(found: Task, texts: Iterable[str]) -> dict[str, Option]:
             out[name] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except (KeyError, ValueError):
             expected = {bool: "true or false", int: "a whole number"}[kind]
-            raise OptionError(f"option {name} is {value!r}; expected {expected}") from None
+            raise OptionError(
+                f"option {name} is {value!r}; expected {expected}",
+                hint=f"--task-option {name}={found.options[name]}",
+            ) from None
     return out
 
 

@@ -137,7 +137,10 @@ def task_page(
     """
     if is_file(name):
         if corruption or options:
-            raise TaskError(f"{name} is a file: its pairs are as they are, without corruption or options")
+            raise TaskError(
+                f"{name} is a file: its pairs are as they are, without corruption or options",
+                hint="leave out --corruption and --task-option",
+            )
         pairs = load_pairs(name)[:n]
         aligned = align_for(pairs, reading, minimum=0) if reading else None
         return TaskPage(task=None, pairs=pairs, aligned=aligned, reading=reading)

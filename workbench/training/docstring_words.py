@@ -84,7 +84,8 @@ def word_texts(
             ]
             if len(texts) < 2:
                 raise TaskError(
-                    f"the docstrings of {module} have {len(texts)} texts of {length} words; 2 are needed"
+                    f"the docstrings of {module} have {len(texts)} texts of {length} words; 2 are needed",
+                    hint="length=6, or modules with more docstrings",
                 )
             half.append([(label, text) for text in texts[:each]])
     least = min(len(texts) for half in halves for texts in half)

@@ -77,7 +77,10 @@ def _needle(model: TransformerBridge, pair: Pair, values: int, context: int, dep
     at = pair.positions["value"][0][0]
     start = len(model.to_tokens(pair.clean[:at].rstrip())[0])
     if prompt[start - 1] != prompt[-1]:
-        raise TaskError(f"pair {pair.id}: the token before the needle is not the key that is asked for")
+        raise TaskError(
+            f"pair {pair.id}: the token before the needle is not the key that is asked for",
+            hint="make the prompts anew with needles(model): another tokenizer splits them otherwise",
+        )
     return Needle(prompt=prompt, start=start, end=start + values, context=context, depth=float(depth))
 
 
@@ -92,7 +95,10 @@ def fact_questions(model: TransformerBridge, samples: Sequence[Needle], *, n: in
     """
     known = fact_prompts()
     if not _knows(model, [FACT, *(word for prompt, _ in known for word in prompt.split())]):
-        raise OptionError("the model's tokenizer has no words for the facts")
+        raise OptionError(
+            "the model's tokenizer has no words for the facts",
+            hint="open a model that was trained on them: zoo:kv",
+        )
     ids = model.tokenizer.convert_tokens_to_ids
     found = []
     for i in range(n):

@@ -21,7 +21,9 @@ def bars_svg(bars: Sequence[Bar], *, x_label: str, title: str = "", width: int =
     """
     drawn = [bar for bar in bars if math.isfinite(bar[1])]
     if not drawn:
-        raise OptionError("there are no finite bars to draw")
+        raise OptionError(
+            "there are no finite bars to draw", hint="give at least one bar with a finite value"
+        )
     above = heading(title, width)[1] if title else 18.0
     frame = Frame(
         size=(width, above + ROW * len(drawn) + 50),

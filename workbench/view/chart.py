@@ -192,7 +192,10 @@ def axis_range(values: Iterable[float]) -> tuple[float, float]:
     low, high = min(finite), max(finite)
     size = max(abs(low), abs(high))
     if size > LARGEST:
-        raise OptionError(f"{size:.3g} is too large for an axis; numbers up to {LARGEST:g} are drawn")
+        raise OptionError(
+            f"{size:.3g} is too large for an axis; numbers up to {LARGEST:g} are drawn",
+            hint="divide the values, and say so in the unit of the axis",
+        )
     if high - low > max(1e-12 * size, 1e-290):  # less than that is rounding, and cannot be divided by
         return low, high
     half = 0.5 if size < 1e9 else 1e-6 * size
@@ -322,7 +325,10 @@ class Frame:
             OptionError: if the chart has none.
         """
         if self.y is None:
-            raise OptionError(f"the chart of {self.x.label!r} has one axis; this needs two")
+            raise OptionError(
+                f"the chart of {self.x.label!r} has one axis; this needs two",
+                hint="make the chart with y=Axis(...)",
+            )
         return self.y
 
     @cached_property

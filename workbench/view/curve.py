@@ -39,7 +39,9 @@ def curve_svg(
     xs = [p[0] for points in clean.values() for p in points]
     ys = [v for points in clean.values() for p in points for v in p[1:]]
     if not xs:
-        raise OptionError("the curves have no finite points to draw")
+        raise OptionError(
+            "the curves have no finite points to draw", hint="give at least one point with finite x and y"
+        )
     lines = dict(reference or {})
     frame = Frame(
         size=(width, height),
@@ -64,7 +66,8 @@ def _points(name: str, points: Sequence[tuple[float, ...]]) -> list[Point]:
     for point in points:
         if len(point) not in (2, 3, 4):
             raise ShapeError(
-                f"a point of {name!r} has {len(point)} numbers; expected (x, y), (x, y, error) or (x, y, low, high)"
+                f"a point of {name!r} has {len(point)} numbers; expected (x, y), (x, y, error) or (x, y, low, high)",
+                hint="write each point as (x, y)",
             )
         x, y = float(point[0]), float(point[1])
         low, high = (y, y) if len(point) == 2 else _bounds(y, point[2:])

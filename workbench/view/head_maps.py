@@ -59,7 +59,8 @@ def head_maps_svg(
     rows, columns = [_label(x) for x in row_labels], [_label(x) for x in column_labels]
     if maps.ndim != 4 or maps.shape[:2] != (len(rows), len(columns)):
         raise ShapeError(
-            f"the maps have shape {maps.shape}; there are {len(rows)} row and {len(columns)} column labels"
+            f"the maps have shape {maps.shape}; there are {len(rows)} row and {len(columns)} column labels",
+            hint="give maps of shape (row, column, patch row, patch column), and one label for each row and column",
         )
     left = 22 + max((text_width(x) for x in rows), default=0)
     wide = max(left + (side + _GAP) * len(columns) + 4, min(40 + text_width(printable(title)) * TITLE, 640))

@@ -45,7 +45,8 @@ def heatmap_svg(
     if matrix.shape != (len(row_labels), len(column_labels)):
         raise ShapeError(
             f"the matrix has shape {matrix.shape}; there are {len(row_labels)} row "
-            f"and {len(column_labels)} column labels"
+            f"and {len(column_labels)} column labels",
+            hint="give one label for each row and one for each column",
         )
     rows, columns = [_label(x) for x in row_labels], [_label(x) for x in column_labels]
     show = (matrix.size <= 400 and matrix.shape[1] <= 24) if show_values is None else show_values

@@ -260,7 +260,10 @@ class HeadMaps(Drawn, frozen=True, kw_only=True, tag="head-maps"):
         layers = list(dict.fromkeys(head.partition(".")[0] for head in maps))
         heads = list(dict.fromkeys(head.partition(".")[2] for head in maps))
         if len(layers) * len(heads) != len(maps):
-            raise ShapeError(f"{len(maps)} heads do not fill {len(layers)} layers of {len(heads)}")
+            raise ShapeError(
+                f"{len(maps)} heads do not fill {len(layers)} layers of {len(heads)}",
+                hint="give every layer the same heads: a0.h0, a0.h1, a1.h0, a1.h1",
+            )
         grid = np.array([[maps[f"{layer}.{head}"] for head in heads] for layer in layers])
         return cls.of(grid, layers, heads, **words)
 
@@ -311,7 +314,10 @@ def _made(kind: type[P], **parts: Any) -> P:
     try:
         return msgspec.convert(parts, kind)
     except msgspec.ValidationError as problem:
-        raise ShapeError(f"{kind.__name__.lower()}: {problem}") from None
+        raise ShapeError(
+            f"{kind.__name__.lower()}: {problem}",
+            hint="give text for titles and labels, and numbers for values",
+        ) from None
 
 
 def _rows(points: Iterable[Iterable[float]]) -> list[list[Number]]:

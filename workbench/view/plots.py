@@ -39,7 +39,8 @@ def heatmap_png(
     matrix = np.asarray(matrix, dtype=float)
     if matrix.shape != (len(row_labels), len(column_labels)):
         raise ShapeError(
-            f"the matrix has shape {matrix.shape}; labels are {len(row_labels)}, {len(column_labels)}"
+            f"the matrix has shape {matrix.shape}; labels are {len(row_labels)}, {len(column_labels)}",
+            hint="give one label for each row and one for each column",
         )
     top = limit(matrix)
     scale = LinearSegmentedColormap.from_list("signed", [css(c) for c in (*NEGATIVE[::-1], *POSITIVE[1:])])

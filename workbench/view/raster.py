@@ -26,7 +26,8 @@ def png(pixels: np.ndarray) -> bytes:
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size:
         raise ShapeError(
-            f"pixels are {pixels.dtype} {pixels.shape}; uint8 (height, width, 3 or 4) is expected"
+            f"pixels are {pixels.dtype} {pixels.shape}; uint8 (height, width, 3 or 4) is expected",
+            hint="(255 * colours).round().astype('uint8') turns colours from 0 to 1 into it",
         )
     height, width, channels = pixels.shape
     lines = b"".join(b"\0" + line.tobytes() for line in np.ascontiguousarray(pixels))

@@ -37,7 +37,9 @@ def scatter_svg(
     }
     values = [v for rows in clean.values() for p in rows for v in p[:2]]
     if not values:
-        raise OptionError("there are no finite points to draw")
+        raise OptionError(
+            "there are no finite points to draw", hint="give at least one point with finite x and y"
+        )
     x, y = (Axis.of(values, label, room=0.06) for label in (x_label, y_label))
     frame = Frame(size=(width, height), x=x, y=y, title=title, names=list(clean))
     parts = [_line(frame, diagonal)] if diagonal else []

@@ -61,9 +61,14 @@ def panels_svg(
     shown = {name: series for name, series in shown.items() if series}
     xs = [x for series in shown.values() for points in series.values() for x, _ in points]
     if not xs:
-        raise OptionError("the panels have no finite points to draw")
+        raise OptionError(
+            "the panels have no finite points to draw", hint="give at least one point with finite x and y"
+        )
     if log_x and min(xs) <= 0:
-        raise OptionError("a logarithmic axis has no place for zero")
+        raise OptionError(
+            "a logarithmic axis has no place for zero",
+            hint="log_x=False, or leave out points where x is 0 or less",
+        )
     names = list(dict.fromkeys(name for series in shown.values() for name in series))
     plane = _Plane(x=Axis.of(xs, x_label, log=log_x), y=Axis(low=y_range[0], high=y_range[1], label=y_label))
     columns = min(columns, len(shown))

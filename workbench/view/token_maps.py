@@ -67,7 +67,9 @@ class TokenMaps:
         if self.maps.shape[:3] != (n, *heads) or self.weights.shape != (n, *heads, n):
             raise ShapeError(
                 f"{n} words and {heads[0]} x {heads[1]} heads have maps of {self.maps.shape} and weights of "
-                f"{self.weights.shape}"
+                f"{self.weights.shape}",
+                hint="give maps of shape (word, layer, head, patch row, patch column), and weights of "
+                "shape (word, layer, head, word)",
             )
 
 

@@ -86,7 +86,10 @@ def load(path: str | os.PathLike[str]) -> Any:
         said = (
             f"{file} says that its format is {found[0]!r:.80}" if found else f"{file} does not say its format"
         )
-        raise WorkbenchError(f"{said}; known formats are {', '.join(known_formats())}")
+        raise WorkbenchError(
+            f"{said}; known formats are {', '.join(known_formats())}",
+            hint="open circuit.json, effects.parquet or run.json of a run: workbench runs list",
+        )
     for offer in LOADERS.offers().get(format, ()):
         offer.load()  # what the plug-in registers for it is known from here on
     known = format in LOADERS and format not in LOADERS.offers()

@@ -207,7 +207,10 @@ def _network(
     for i, row in enumerate(data.nodes):
         node, found = _read_node(graph, row, f"graph.nodes[{i}]")
         if str(node) in table:
-            raise CircuitError(f"graph.nodes[{i}]: node {node} is there twice")
+            raise CircuitError(
+                f"graph.nodes[{i}]: node {node} is there twice",
+                hint="remove one of the two entries, or save the circuit again",
+            )
         table[str(node)] = found
     edges: dict[Edge, float] = {}
     links: dict[tuple[str, str], None] = {}
@@ -217,13 +220,19 @@ def _network(
         edge, score = _read_edge(graph, table, read, known, where)
         link = (str(edge.source), str(edge.target))
         if (edge in edges) if score is not None else (link in links):
-            raise CircuitError(f"{where}: the edge {edge} is there twice")
+            raise CircuitError(
+                f"{where}: the edge {edge} is there twice",
+                hint="remove one of the two entries, or save the circuit again",
+            )
         if score is None:
             links[link] = None
         else:
             edges[edge] = score
     if level != "edge" and (edges or links):
-        raise CircuitError(f"a {level}-level circuit has no edges; this one has some")
+        raise CircuitError(
+            f"a {level}-level circuit has no edges; this one has some",
+            hint="remove the links, or set level to edge",
+        )
     n_layers = graph.shape.n_layers
     order = sorted(
         links, key=lambda link: [names.order(parse_node(end, towers=True), n_layers) for end in link]
@@ -234,13 +243,19 @@ def _network(
 def _read_node(graph: Graph, row: CircuitNode, where: str) -> tuple[Node, dict[str, Any]]:
     node = parse_node(row.id, towers=True)
     if node.slot:
-        raise CircuitError(f"{where}: {node} is an input of a node, not a node")
+        raise CircuitError(
+            f"{where}: {node} is an input of a node, not a node",
+            hint="name the node without < >; an input is the end of a link",
+        )
     check_node(graph, node)
     found = attributes(node, row.score, row.role)
     for name in ("kind", "layer", "head", "position"):
         value = getattr(row, name)
         if value != found[name] or type(value) is not type(found[name]):
-            raise CircuitError(f"{where}: {name} is {value!r:.80} but {node} needs {found[name]!r}")
+            raise CircuitError(
+                f"{where}: {name} is {value!r:.80} but {node} needs {found[name]!r}",
+                hint=f"set {name} to {found[name]!r}, or leave the node to the workbench: save the circuit again",
+            )
     return node, found
 
 
@@ -251,12 +266,20 @@ def _read_edge(
     source, host = (parse_node(end, towers=True) for end in (row.source, row.target))
     for end in (source, host):
         if str(end) not in table:
-            raise CircuitError(f"{where}: there is no node {end}")
+            raise CircuitError(
+                f"{where}: there is no node {end}", hint="add the node to graph.nodes, or remove the link"
+            )
     if row.score is UNSET:  # a link: CircuitEdge has seen to it
         if source.position != host.position:
-            raise CircuitError(f"{where}: a link joins one position")
+            raise CircuitError(
+                f"{where}: a link joins one position",
+                hint="give source and target of the link the same position",
+            )
         if (source.at(None), host.at(None)) not in known:
-            raise CircuitError(f"{where}: {source} and {host} are not linked in this architecture")
+            raise CircuitError(
+                f"{where}: {source} and {host} are not linked in this architecture",
+                hint="remove the link; workbench circuit show FILE lists the edges that there are, once it can be read",
+            )
         return Edge(source, host), None
     edge = Edge(source, host.with_slot(None if row.key == "in" else row.key))
     check_edge(graph, edge)

@@ -125,7 +125,10 @@ def from_eap_ig(text: str, *, where: str = "the graph", **fields: Any) -> Circui
     }
     missing = [str(e) for e, s in chosen.items() if s is None]
     if level == "edge" and missing:
-        raise CircuitError(f"{where}: edge {missing[0]} is in_graph but has no score")
+        raise CircuitError(
+            f"{where}: edge {missing[0]} is in_graph but has no score",
+            hint="give the edge a score, or set its in_graph to false",
+        )
     return Circuit.build(
         shape=graph.shape,
         level=level,
@@ -149,7 +152,10 @@ def scores_from_eap_ig(text: str, *, where: str = "the graph", **fields: Any) ->
         values[graph.index(edge)] = math.nan if score is None else score
     bad = int(np.isnan(values[graph.edge_mask]).sum())
     if bad:
-        raise CircuitError(f"{where}: {bad} of {graph.n_edges} edges have no score")
+        raise CircuitError(
+            f"{where}: {bad} of {graph.n_edges} edges have no score",
+            hint="give every edge a score, or import it as a circuit: workbench circuit import FILE -f eap-ig",
+        )
     known = {"method": "imported", "unit": "unknown", "metric": "", "n_pairs": 0, **fields}
     return Scores(graph=graph, values=values, level="edge", **known)
 
@@ -163,7 +169,10 @@ def _read(text: str, where: str) -> tuple[Graph, dict[Node, Row], dict[Edge, Row
         raise CircuitError(f"{where} is not a graph of EAP-IG", hint="those have cfg, nodes and edges")
     cfg = data["cfg"]
     if not isinstance(cfg, dict):
-        raise CircuitError(f"{where}: cfg is {kind(cfg)}; expected an object")
+        raise CircuitError(
+            f"{where}: cfg is {kind(cfg)}; expected an object",
+            hint="export it again with EAP-IG: graph.to_json(path)",
+        )
     check_keys({k: cfg.get(k) for k in cfg}, {"n_layers", "n_heads"}, set(cfg), f"{where}: cfg")
     shape = GraphShape(
         n_layers=cfg["n_layers"],
@@ -174,7 +183,10 @@ def _read(text: str, where: str) -> tuple[Graph, dict[Node, Row], dict[Edge, Row
     graph = Graph(shape)
     for name in ("nodes", "edges"):
         if not isinstance(data[name], dict):
-            raise CircuitError(f"{where}: {name} is {kind(data[name])}; expected an object")
+            raise CircuitError(
+                f"{where}: {name} is {kind(data[name])}; expected an object",
+                hint="export it again with EAP-IG: graph.to_json(path)",
+            )
     try:
         nodes = {parse_node(n): _row(v, f"{where}: node {n}") for n, v in data["nodes"].items()}
         edges = {parse_edge(e): _row(v, f"{where}: edge {e}") for e, v in data["edges"].items()}
@@ -184,7 +196,10 @@ def _read(text: str, where: str) -> tuple[Graph, dict[Node, Row], dict[Edge, Row
         graph.index(edge)
     for node in nodes:
         if node not in graph.known:
-            raise CircuitError(f"{where}: cfg has no node {node}")
+            raise CircuitError(
+                f"{where}: cfg has no node {node}",
+                hint="set n_layers and n_heads of cfg to those of the model, or remove the node",
+            )
     return graph, nodes, edges
 
 
@@ -193,8 +208,14 @@ def _row(value: object, where: str) -> Row:
     if isinstance(value, bool):
         return None, value
     if not isinstance(value, dict) or not isinstance(value.get("in_graph"), bool):
-        raise CircuitError(f"{where}: expected in_graph to be true or false")
+        raise CircuitError(
+            f"{where}: expected in_graph to be true or false",
+            hint='write it as {"score": 0.1, "in_graph": true}',
+        )
     score = value.get("score")
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise CircuitError(f"{where}: score is {kind(score)}; expected a number")
+        raise CircuitError(
+            f"{where}: score is {kind(score)}; expected a number",
+            hint='write it as {"score": 0.1, "in_graph": true}',
+        )
     return score, value["in_graph"]

@@ -103,7 +103,10 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
         again = json.loads(json.dumps([v.to_dict() for v in recompute_verdicts(document, then)]))
         found = judged_today(document, opened.origin.notes)
     except (KeyError, ValueError, TypeError, IndexError, OptionError) as problem:
-        raise CircuitError(f"{file}: its evidence cannot be judged: {problem}") from problem
+        raise CircuitError(
+            f"{file}: its evidence cannot be judged: {problem}",
+            hint="evaluate it again: workbench evaluate CIRCUIT --full --replace",
+        ) from problem
     words = (
         () if as_today(document) else ("measured", "criterion")
     )  # of older rules only the answers are kept

@@ -115,4 +115,7 @@ def check(path: str | os.PathLike[str], *, evaluation: bool = False) -> FoundCir
 def _check_scores(circuit: Circuit, path: Path) -> None:
     shape = load_scores(path).graph.shape
     if shape != circuit.shape:
-        raise CircuitError(f"{path} has scores of another architecture than the circuit beside it")
+        raise CircuitError(
+            f"{path} has scores of another architecture than the circuit beside it",
+            hint="remove the file of scores, or put back the one that was written with this circuit",
+        )

@@ -56,7 +56,10 @@ def _of_parquet(path: Path) -> Iterator[str]:
     try:
         said = pq.read_schema(path).metadata or {}
     except (pa.ArrowException, OSError, ValueError) as problem:
-        raise WorkbenchError(f"{path} is not a whole table: {str(problem)[:200]}") from None
+        raise WorkbenchError(
+            f"{path} is not a whole table: {str(problem)[:200]}",
+            hint="the file was cut short or damaged: copy it again, or run the command that wrote it",
+        ) from None
     for format in _formats(said.values()):
         # tables of heads of version 1 have the format of the portrait that they are of
         yield "circuit-workbench/heads-table" if format == "circuit-workbench/portrait" else format
@@ -67,13 +70,19 @@ def _of_safetensors(path: Path) -> Iterator[str]:
         size = source.read(8)
         length = struct.unpack("<Q", size)[0] if len(size) == 8 else 0
         if not 2 <= length <= _MOST_HEADER:
-            raise WorkbenchError(f"{path} is not a whole safetensors file")
+            raise WorkbenchError(
+                f"{path} is not a whole safetensors file",
+                hint="the file was cut short or damaged: copy it again, or run the command that wrote it",
+            )
         text = source.read(length)
     try:
         said = json.loads(text).get("__metadata__") or {}
         yield from _formats(value.encode() for value in said.values())
     except (ValueError, AttributeError, RecursionError) as problem:
-        raise WorkbenchError(f"{path} has no header that can be read: {str(problem)[:200]}") from None
+        raise WorkbenchError(
+            f"{path} has no header that can be read: {str(problem)[:200]}",
+            hint="the file was cut short or damaged: copy it again, or run the command that wrote it",
+        ) from None
 
 
 def _formats(texts: Iterable[bytes]) -> Iterator[str]:

@@ -150,12 +150,18 @@ def _unpack(file: Path) -> tuple[np.ndarray, str]:
         tensor, text = header["values"], header["__metadata__"]["scores"]
         dtype, shape, (start, end) = _DTYPES[tensor["dtype"]], tensor["shape"], tensor["data_offsets"]
     except (KeyError, TypeError, ValueError) as problem:
-        raise CircuitError(f"{file} is a safetensors file, but not one of scores: {problem}") from problem
+        raise CircuitError(
+            f"{file} is a safetensors file, but not one of scores: {problem}",
+            hint="name a scores.safetensors that workbench discover wrote",
+        ) from problem
     body = data[8 + length :]
     good = isinstance(text, str) and isinstance(shape, list) and len(shape) in (1, 2, 3)
     good = good and all(type(n) is int and n >= 0 for n in shape)
     if not good or set(header) != {"values", "__metadata__"}:
-        raise CircuitError(f"{file} is a safetensors file, but not one of scores")
+        raise CircuitError(
+            f"{file} is a safetensors file, but not one of scores",
+            hint="name a scores.safetensors that workbench discover wrote",
+        )
     count = int(np.prod(shape, dtype=object))
     if start != 0 or end != len(body) or end != count * np.dtype(dtype).itemsize:
         raise CircuitError(

@@ -95,10 +95,15 @@ class Published:
         roles = [part.role for part in self.parts]
         nodes = [node for part in self.parts for node in part.nodes]
         if len(set(roles)) != len(roles) or len({n.at(None) for n in nodes}) != len(nodes):
-            raise CircuitError(f"{self.name}: a class or a part is listed twice")
+            raise CircuitError(
+                f"{self.name}: a class or a part is listed twice; once is expected",
+                hint="name every class and every part once",
+            )
         ends = {end for way in self.ways for end in (way.source, way.target)} - {"input", "logits", *roles}
         if ends:
-            raise CircuitError(f"{self.name}: no class called {sorted(ends)[0]!r}")
+            raise CircuitError(
+                f"{self.name}: no class called {sorted(ends)[0]!r}", hint=f"classes: {', '.join(roles)}"
+            )
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:

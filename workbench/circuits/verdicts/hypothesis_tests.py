@@ -68,7 +68,10 @@ def equivalence_p(wins: int, n: int, *, epsilon: float = 0.1) -> float:
         [1.0, 0.0297]
     """
     if not 0 <= wins <= n or n < 1:
-        raise OptionError(f"{wins} wins of {n} pairs")
+        raise OptionError(
+            f"wins is {wins}, n {n}; expected wins from 0 to n, and n at least 1",
+            hint="equivalence_p(125, 250)",
+        )
     far = np.abs(2 * np.arange(n + 1) - n) >= abs(2 * wins - n)  # whole numbers: no rounding decides a tie
     return min(1.0, float(binomial(n, 0.5 + epsilon)[far].sum()))
 
@@ -184,7 +187,10 @@ def independence(
 def _two(name: str, one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     one, two = np.asarray(one, dtype=float), np.asarray(two, dtype=float)
     if one.shape != two.shape or one.ndim != 1 or len(one) < 2:
-        raise ShapeError(f"{name}: scores have shapes {one.shape} and {two.shape}; expected (pair,) twice")
+        raise ShapeError(
+            f"{name}: scores have shapes {one.shape} and {two.shape}; expected (pair,) twice",
+            hint="give one score for each pair, of the same two pairs or more",
+        )
     return one, two
 
 

@@ -149,7 +149,10 @@ def chosen_options(task: str, texts: Sequence[str]) -> dict[str, Option]:
     if not texts:
         return {}
     if is_file(task):
-        raise OptionError(f"{task} is a file: its pairs are as they are, without --task-option")
+        raise OptionError(
+            f"{task} is a file: its pairs are as they are, without --task-option",
+            hint=f"leave out --task-option, or make other pairs: workbench task make TASK -o {task}",
+        )
     return parse_options(get_task(task), texts)
 
 

@@ -52,7 +52,10 @@ def pearson(
         ShapeError: if the two differ in length.
     """
     if here.shape != there.shape:
-        raise ShapeError(f"{here.shape} values cannot be correlated with {there.shape}")
+        raise ShapeError(
+            f"{here.shape} values cannot be correlated with {there.shape}",
+            hint="give both as many values, item by item",
+        )
     if weights is not None:
         return _weighted_pearson(here, there, weights)
     a, b = (np.asarray(x, dtype=float) - np.mean(x) for x in (here, there))

@@ -23,7 +23,9 @@ def slope(x: np.ndarray, y: np.ndarray) -> float:
         2.0
     """
     if np.shape(x) != np.shape(y):
-        raise ShapeError(f"{np.shape(x)} places cannot have {np.shape(y)} values")
+        raise ShapeError(
+            f"{np.shape(x)} places cannot have {np.shape(y)} values", hint="give one y for each x"
+        )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return float("nan")
     off = np.asarray(x, dtype=float) - np.mean(x)
@@ -61,7 +63,10 @@ def adjusted_rand(here: Sequence[object], there: Sequence[object]) -> float:
         (1.0, -0.5)
     """
     if len(here) != len(there):
-        raise ShapeError(f"{len(here)} items are grouped here, {len(there)} there")
+        raise ShapeError(
+            f"{len(here)} items are grouped here, {len(there)} there",
+            hint="give each item one group here and one there",
+        )
 
     def pairs(groups: Sequence[object]) -> int:
         return sum(comb(n, 2) for n in Counter(groups).values())

@@ -43,7 +43,10 @@ def share_interval(count: int, n: int, *, level: float = 0.95) -> tuple[float, f
         [0.5407, 1.0]
     """
     if not 0 <= count <= n or n < 1:
-        raise OptionError(f"{count} of {n} is no share")
+        raise OptionError(
+            f"count is {count}, n {n}; expected a count from 0 to n, and n at least 1",
+            hint="share_interval(3, 10)",
+        )
     tail = (1 - level) / 2
     low = 0.0 if count == 0 else _root(lambda share: at_least(count, n, share) - tail)
     high = 1.0 if count == n else _root(lambda share: tail - at_most(count, n, share))

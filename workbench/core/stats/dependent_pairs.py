@@ -23,7 +23,10 @@ def cluster_index(clusters: Clusters | None, n: int) -> np.ndarray:
     if clusters is None or len(clusters) == 0:
         return np.arange(n)
     if len(clusters) != n:
-        raise ShapeError(f"{len(clusters)} clusters are named for {n} pairs")
+        raise ShapeError(
+            f"{len(clusters)} clusters are named for {n} pairs",
+            hint="name one cluster for each pair, in the order of the pairs",
+        )
     number: dict[object, int] = {}
     return np.array([number.setdefault(name, len(number)) for name in clusters], dtype=int)
 

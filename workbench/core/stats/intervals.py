@@ -198,7 +198,8 @@ def mean_interval(
         # 1e-6: a mean of float32 shares may leave its range by rounding
         if least < within[0] - 1e-6 or largest > within[1] + 1e-6:
             raise OptionError(
-                f"values from {least:g} to {largest:g} are not within {within[0]:g} to {within[1]:g}"
+                f"values from {least:g} to {largest:g} are not within {within[0]:g} to {within[1]:g}",
+                hint="leave out within=, or give the bounds of the values",
             )
         if largest - least <= 1e-9:
             return equal_interval(least, len(set(clusters)) or len(values), within=within)

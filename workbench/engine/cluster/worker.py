@@ -66,7 +66,9 @@ class Worker:
     def _run(self) -> None:
         try:
             self.program(serving=Serving(inbox=self.inbox, outbox=self.outbox))
-            self.outbox.put(RunError("a worker finished without computing a part"))
+            self.outbox.put(
+                RunError("a worker finished without computing a part", hint="run it again with --resume")
+            )
         except Served:
             pass
         except BaseException as problem:  # told to whoever asked

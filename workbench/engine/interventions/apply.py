@@ -83,7 +83,9 @@ def value_of_edit(runs: PairedRuns, batch: Batch, edit: Edit, means: Means | Non
     if word == "clean" or word == "corrupted":
         return runs.activations(batch, word, [name])[name]
     if means is None:
-        raise ModelError(f"{edit.part}: {word} needs a reference set")
+        raise ModelError(
+            f"{edit.part}: {word} needs a reference set", hint="--reference FILE.jsonl, or reference=runs"
+        )
     return means.of(word, name, batch, runs.dtype)
 
 
@@ -172,7 +174,8 @@ def _confirm_pattern(runs: PairedRuns, batch: Batch, wiring: Wiring, layer: int)
     error = float((made - own).abs().max())
     if error > 1e-3:  # float32 rounding is below 1e-6 here
         raise ModelError(
-            f"layer {layer}: the attention pattern cannot be recomputed here (off by {error:.2g})"
+            f"layer {layer}: the attention pattern cannot be recomputed here (off by {error:.2g})",
+            hint="--ablation resample, or a part that is no pattern",
         )
     batch.cache[known] = own
 

@@ -173,7 +173,10 @@ class Intervention:
 
     def __post_init__(self) -> None:
         if not self.edits:
-            raise OptionError(f"intervention {self.label!r} edits nothing")
+            raise OptionError(
+                f"intervention {self.label!r} edits nothing",
+                hint="name at least one: edits=(wb.Edit(node='a0.h0', value='zero'),)",
+            )
 
     @property
     def tower(self) -> str | None:
@@ -212,9 +215,15 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
     if node.kind in ("head", "group", "attn"):
         require_heads(wiring)
     if node.kind in ("mlp", "neuron") and node.layer not in wiring.mlp_layers:
-        raise ModelError(f"{node}: layer {node.layer} has no MLP")
+        raise ModelError(
+            f"{node}: layer {node.layer} has no MLP",
+            hint=f"layers with an MLP: {', '.join(map(str, wiring.mlp_layers)) or 'none'}",
+        )
     if node.kind in ("head", "group", "attn") and node.layer not in wiring.attention_layers:
-        raise ModelError(f"{node}: layer {node.layer} has no attention")
+        raise ModelError(
+            f"{node}: layer {node.layer} has no attention",
+            hint=f"layers with attention: {', '.join(map(str, wiring.attention_layers)) or 'none'}",
+        )
     grouped = site in ("k", "v") and wiring.n_kv_heads != wiring.n_heads
     if grouped and node.kind == "head":
         g = int(node.index or 0) * wiring.n_kv_heads // wiring.n_heads

@@ -136,5 +136,8 @@ def _said(lengths: object) -> str:
 def found_means(means: Means | None, value: str) -> Means:
     """Return the means that an ablation by ``value`` puts there; asked for before any run."""
     if means is None:
-        raise ModelError(f"{value} needs means of the clean run, and none were taken")
+        raise ModelError(
+            f"{value} needs means of the clean run, and none were taken",
+            hint="--ablation zero or resample needs no means",
+        )
     return means

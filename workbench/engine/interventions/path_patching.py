@@ -102,9 +102,15 @@ def _ends(
     """
     groups, targets = [_group(s) for s in senders], [as_node(r, towers=False) for r in receivers]
     if len(set(groups)) != len(groups):
-        raise OptionError("one sender is named twice; results would be mixed up")
+        raise OptionError(
+            "one sender is named twice; once is expected, as results would be mixed up",
+            hint="name each sender once",
+        )
     if not groups or not targets:
-        raise OptionError("path patching needs at least one sender and one receiver")
+        raise OptionError(
+            f"{len(groups)} senders and {len(targets)} receivers; path patching needs at least one of each",
+            hint="--sender a0.h1 --receiver logits",
+        )
     _check(runs.wiring, groups, targets)
     return groups, targets
 
@@ -203,7 +209,10 @@ def _all_batches(
         runs.release(batch)
     if not np.isfinite(patched).all():
         row = int(np.argwhere(~np.isfinite(patched))[0, 0])
-        raise ModelError(f"{'+'.join(map(str, groups[row]))} as sender gives a metric that is not finite")
+        raise ModelError(
+            f"{'+'.join(map(str, groups[row]))} as sender gives a metric that is not finite",
+            hint="--dtype float32, or leave this sender out",
+        )
     return patched
 
 
@@ -323,7 +332,10 @@ def _put_back(
     def put(name: str, nodes: Sequence[Node]) -> Callable[..., Tensor]:
         def edit(tensor: Tensor, hook) -> Tensor:
             if name not in seen:
-                raise ModelError(f"hook {name} never fires on this model; nothing can be received there")
+                raise ModelError(
+                    f"hook {name} never fires on this model; nothing can be received there",
+                    hint="workbench model show NAME says which receivers work; --receiver logits always does",
+                )
             tensor, recorded = tensor.clone(), seen[name]
             rows = torch.arange(len(tensor), device=tensor.device)
             for node in nodes:

@@ -176,7 +176,10 @@ def _fitted(tensor: Tensor, there: There, pairs: np.ndarray, what: str) -> Tenso
     if tensor.dim() == there.dim() and len(tensor) != 1:
         most = int(pairs.max()) + 1
         if len(tensor) < most:
-            raise ShapeError(f"{what} has {len(tensor)} rows, the runs have at least {most} pairs")
+            raise ShapeError(
+                f"{what} has {len(tensor)} rows, the runs have at least {most} pairs",
+                hint="give one row for each pair, or one row for all",
+            )
         tensor = tensor[torch.as_tensor(pairs, device=tensor.device)]
     try:
         return tensor.expand_as(there)
@@ -189,18 +192,22 @@ def _fitted(tensor: Tensor, there: There, pairs: np.ndarray, what: str) -> Tenso
 
 def _tensor(value: object, what: str) -> Tensor:
     if not isinstance(value, Tensor | np.ndarray):
-        raise OptionError(f"{what} is {_named(value)}; a tensor is expected")
+        raise OptionError(
+            f"{what} is {_named(value)}; a tensor is expected", hint="torch.tensor([...]), or a NumPy array"
+        )
     tensor = torch.as_tensor(value).detach().clone()
     if not tensor.is_floating_point():
         tensor = tensor.float()
     if not bool(torch.isfinite(tensor).all()):
-        raise OptionError(f"{what} holds numbers that are not finite")
+        raise OptionError(
+            f"{what} holds numbers that are not finite", hint="replace them first: torch.nan_to_num(tensor)"
+        )
     return tensor
 
 
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise OptionError(f"{name} is {value!r:.60}; a finite number is expected")
+        raise OptionError(f"{name} is {value!r:.60}; a finite number is expected", hint=f"{name}=0.5")
 
 
 def _named(value: object) -> str:

@@ -56,7 +56,10 @@ def scale_keys(
     theirs = torch.where(recipients, pattern, nothing)
     if share == "uniform":
         if visible is None or factor > 1:
-            raise OptionError("equal parts need the visible keys, and a factor of at most 1")
+            raise OptionError(
+                f"share is 'uniform' with a factor of {factor}; expected visible keys, and a factor of at most 1",
+                hint="share='proportional', or visible=... and a factor from 0 to 1",
+            )
         theirs = (recipients & visible).to(pattern.dtype).expand_as(pattern)
     total = theirs.sum(-1, keepdim=True)
     held = torch.where(keys, pattern, nothing).sum(-1, keepdim=True)

@@ -113,7 +113,8 @@ class Ensemble:
             )
         if any(not np.isfinite(w) or w < 0 for w in self.weights) or sum(self.weights or (1,)) <= 0:
             raise OptionError(
-                f"weights are {list(self.weights)}; numbers from 0 with a positive sum are expected"
+                f"weights are {list(self.weights)}; numbers from 0 with a positive sum are expected",
+                hint=f"--option weights={','.join('1' * len(self.of))}",
             )
 
 

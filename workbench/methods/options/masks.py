@@ -35,7 +35,10 @@ def check_options(options: HasLoss, *, positive: Sequence[str], at_least_0: Sequ
         value = getattr(options, name)
         if not np.isfinite(value) or value < 0 or (value == 0 and name in positive):
             least = "above 0" if name in positive else "at least 0"
-            raise OptionError(f"{name} is {value}; it must be a number {least}")
+            raise OptionError(
+                f"{name} is {value}; it must be a number {least}",
+                hint=f"--option {name}={1 if name in positive else 0}",
+            )
     if options.loss not in LOSSES:
         raise OptionError(f"no loss called {options.loss!r}", hint=f"losses: {', '.join(LOSSES)}")
 

@@ -45,7 +45,10 @@ def hang_towers(
     packing = Packing() if kind in PACKS else None
     for name, layers, attention in _named_stacks(model, reads):
         if name in found:
-            raise ModelError(f"a {kind} has two stacks for {name}; one is expected")
+            raise ModelError(
+                f"a {kind} has two stacks for {name}; one is expected",
+                hint="docs/families.md lists the models with towers that open",
+            )
         own = reads if len(reads) == 1 else (_ALONE[name],)
         packed = packing if name == "vision" else None
         found[name] = Tower(model, layers, name=name, reads=own, attention=attention, packing=packed)

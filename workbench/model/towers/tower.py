@@ -209,7 +209,10 @@ def output_of(out: Any, what: str) -> Float[Tensor, "row pos d"]:
         return out["logits_per_image"].diagonal()[:, None, None]
     found = next((out[name] for name in _OUTPUTS if out.get(name) is not None), None)
     if found is None:
-        raise ModelError(f"a {what} answers with {', '.join(out)}; one of {', '.join(_OUTPUTS)} is expected")
+        raise ModelError(
+            f"a {what} answers with {', '.join(out)}; one of {', '.join(_OUTPUTS)} is expected",
+            hint="docs/families.md lists the models with towers that open",
+        )
     return found[:, None] if found.dim() == 2 else found
 
 
@@ -220,7 +223,10 @@ def heads_of(layer: nn.Module, attention: str = "attn") -> int:
         for name in _HEADS:
             if isinstance(found := getattr(holder, name, None), int):
                 return found
-    raise ModelError(f"how many heads a {type(attn).__name__} has is not said by {', '.join(_HEADS)}")
+    raise ModelError(
+        f"how many heads a {type(attn).__name__} has is not said by {', '.join(_HEADS)}",
+        hint="docs/families.md lists the models with towers that open",
+    )
 
 
 def use_hooked_attention(model: PreTrainedModel) -> None:

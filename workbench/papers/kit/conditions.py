@@ -173,7 +173,8 @@ class Conditions:
             return self[name]
         if self[name].shape != self[over].shape:
             raise ShapeError(
-                f"{name} has {self[name].shape} values, {over} {self[over].shape}; they are paired"
+                f"{name} has {self[name].shape} values, {over} {self[over].shape}; they are paired",
+                hint="measure both on the same items",
             )
         return self[name] - self[over]
 

@@ -39,7 +39,9 @@ class TrainedSizes:
 
     def __post_init__(self) -> None:
         if self.rows < 2:
-            raise OptionError(f"rows is {self.rows}; two are the least that has an interval")
+            raise OptionError(
+                f"rows is {self.rows}; at least 2 are needed for an interval", hint="--set rows=2, or more"
+            )
 
 
 def arms_for(setting: Setting, name: str, *, first_seed: int) -> tuple[TrainedArms, AskedRows]:

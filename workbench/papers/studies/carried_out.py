@@ -39,7 +39,10 @@ def reference_runs(runs: PairedRuns, study: Study, seed: int, n: int) -> PairedR
     known = {(p.clean, p.corrupted) for p in more.pairs.pairs}
     missing = [p for p in pairs if (p.clean, p.corrupted) not in known]
     if missing:
-        raise TaskError(f"{len(missing)} measured pairs are not among the {more.n_pairs} that give the means")
+        raise TaskError(
+            f"{len(missing)} measured pairs are not among the {more.n_pairs} that give the means",
+            hint="give a reference with all measured pairs: --reference FILE.jsonl",
+        )
     return more
 
 
@@ -109,7 +112,11 @@ def run_study(
     published = load_published(study.published)
     missing = [p for p in study.positions if p not in runs.position_names]
     if missing:
-        raise TaskError(f"these pairs do not all name the position {missing[0]!r}, which {study.name} needs")
+        raise TaskError(
+            f"these pairs do not all name the position {missing[0]!r}, which {study.name} needs",
+            hint="--position takes names that all pairs have; give every pair the position "
+            f"{missing[0]!r} (docs/pairs-format.md)",
+        )
     name = runs.identity.name
     state = State(
         runs=runs,

@@ -72,7 +72,11 @@ def file_of(source: str, folder: Path | None) -> Path:
                 f"picture {source!r:.200}: {path.name} is a link; a file of its own is expected", hint=_HINT
             )
     if not os.path.isfile(path):
-        raise TaskError(f"picture {source!r:.200}: there is no such file in {folder}")
+        raise TaskError(
+            f"picture {source!r:.200}: there is no such file in {folder}",
+            hint="paths of pictures count from the folder of the pairs file: put the picture there, or "
+            "write its path from there",
+        )
     return path
 
 
@@ -87,7 +91,10 @@ def read_pixels(path: Path, source: str) -> np.ndarray:
             return READERS.get(path.suffix.lower())(stream, source)
         except _BROKEN as problem:
             said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-            raise TaskError(f"picture {source!r:.200} cannot be read: {said:.200}") from problem
+            raise TaskError(
+                f"picture {source!r:.200} cannot be read: {said:.200}",
+                hint="open it in a picture program and save it again as .png",
+            ) from problem
 
 
 def _npy(stream: BinaryIO, source: str) -> np.ndarray:

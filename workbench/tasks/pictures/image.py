@@ -159,7 +159,8 @@ def checked(pixels: np.ndarray, where: str) -> Pixels:
     if numbers and not np.isfinite(pixels).all():
         wrong = int((~np.isfinite(pixels)).sum())
         raise TaskError(
-            f"{where} holds {wrong} numbers of {pixels.size} that are not finite (NaN or infinity)"
+            f"{where} holds {wrong} numbers of {pixels.size} that are not finite (NaN or infinity)",
+            hint="replace them: np.nan_to_num(pixels)",
         )
     return pixels
 

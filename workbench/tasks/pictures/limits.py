@@ -17,5 +17,6 @@ def refuse_larger(n_bytes: int, source: str, what: str) -> None:
     """
     if n_bytes > MOST_BYTES:
         raise TaskError(
-            f"picture {source!r:.200} unpacks to {in_words(n_bytes)} ({what}); at most {in_words(MOST_BYTES)} is read"
+            f"picture {source!r:.200} unpacks to {in_words(n_bytes)} ({what}); at most {in_words(MOST_BYTES)} is read",
+            hint="make the picture smaller",
         )

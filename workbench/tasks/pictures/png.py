@@ -75,7 +75,8 @@ def _require_rows(stream: BinaryIO, n_bytes: int, source: str) -> None:
         stream.seek(4, 1)
     if found < n_bytes:
         raise TaskError(
-            f"picture {source!r:.200} cannot be read: it says {n_bytes} bytes of pixels and has {found}"
+            f"picture {source!r:.200} cannot be read: it says {n_bytes} bytes of pixels and has {found}",
+            hint="the file was cut short or damaged: copy it again",
         )
 
 

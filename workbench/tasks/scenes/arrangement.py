@@ -137,4 +137,4 @@ def scene_binding(draw: Draw, *, split: str, corruption: str, noise: int = 4) ->
         partner = same_question(other, found[0]) if found else None
         if partner is not None:
             return make_pair(draw, (scene, found[0]), (other, partner), group="binding")
-    raise OptionError("no two objects of one shape were found")
+    raise OptionError("no two objects of one shape were found", hint="another seed: --seed 1")

@@ -60,7 +60,7 @@ def scene_pointed(draw: Draw, *, split: str, corruption: str, noise: int = 4) ->
         if others:
             break
     else:
-        raise OptionError("no arrow can be put into pictures of this world")
+        raise OptionError("no arrow can be put into pictures of this world", hint="another seed: --seed 1")
     clean = _with_arrow(scene, cell, direction)
     pointed: tuple[int, ...] = ()
     if corruption == "blank":

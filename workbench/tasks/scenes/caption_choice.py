@@ -55,9 +55,14 @@ def scene_captions(
         The pair, without an id.
     """
     if not 3 <= captions <= 16:
-        raise OptionError(f"captions is {captions}; expected 3 to 16")
+        raise OptionError(
+            f"captions is {captions}; expected 3 to 16", hint="captions=4 (--task-option captions=4)"
+        )
     if not 1 <= objects <= 4:
-        raise OptionError(f"objects is {objects}; expected 1 to 4, the same in all pictures")
+        raise OptionError(
+            f"objects is {objects}; expected 1 to 4, the same in all pictures",
+            hint="objects=2 (--task-option objects=2)",
+        )
     scene = scene_in(draw, split, World(objects=counts(objects), noise=hundredths("noise", noise)))
     shown = [scene, _changed(draw, scene)]
     while len(shown) < captions:
@@ -102,7 +107,10 @@ def scene_zero_shot(
         The pair, without an id.
     """
     if template.count("{}") != 1:
-        raise OptionError(f"template is {template!r}; expected one {{}} in it, for colour and shape")
+        raise OptionError(
+            f"template is {template!r}; expected one {{}} in it, for colour and shape",
+            hint="template='large {}' (--task-option template='large {}')",
+        )
     scene = scene_in(draw, split, World(objects=counts(1), noise=hundredths("noise", noise)))
     other = {"blank": scene.blank, "changed": lambda: _changed(draw, scene)}.get(
         corruption, lambda: _alike(draw, split, [scene])
@@ -133,7 +141,10 @@ def _alike(draw: Draw, split: str, others: list[Scene]) -> Scene:
         fits = len(scene.caption.split()) == len(others[0].caption.split())
         if fits and scene.caption not in said and {class_of(thing) for thing in scene.things} not in classes:
             return scene
-    raise OptionError("no other picture of this world has a caption of this length")
+    raise OptionError(
+        "no other picture of this world has a caption of this length",
+        hint="another seed: --seed 1, or objects=2",
+    )
 
 
 def _changed(draw: Draw, scene: Scene) -> Scene:

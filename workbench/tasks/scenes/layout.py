@@ -48,16 +48,21 @@ class World:
     def __post_init__(self) -> None:
         if not 1 <= len(self.objects) <= N_CELLS or min(self.objects) < 0 or sum(self.objects) <= 0:
             raise OptionError(
-                f"objects is {self.objects}; expected chances of 1, 2, ... up to {N_CELLS} objects"
+                f"objects is {self.objects}; expected chances of 1, 2, ... up to {N_CELLS} objects",
+                hint="objects=(0, 1) draws one or two objects with chances 0 and 1",
             )
         for name in ("alike", "prior", "rings"):
             if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; expected a chance from 0 to 1")
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}; expected a chance from 0 to 1", hint=f"{name}=0.5"
+                )
         if not -360 <= self.hue <= 360:
-            raise OptionError(f"hue is {self.hue}; expected degrees from -360 to 360")
+            raise OptionError(f"hue is {self.hue}; expected degrees from -360 to 360", hint="hue=0")
         for name in ("noise", "texture"):
             if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; pixels run from 0 to 1")
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}; pixels run from 0 to 1", hint=f"{name}=0.5"
+                )
 
 
 OBJECTS, HEIGHT = "number of objects", "height of waves"

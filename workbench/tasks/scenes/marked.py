@@ -88,7 +88,10 @@ def counts(objects: int, *, least: int = 1) -> tuple[float, ...]:
         OptionError: for a number that is not there.
     """
     if objects and not least <= objects <= 4:
-        raise OptionError(f"objects is {objects}; expected {least} to 4, or 0 for all of these")
+        raise OptionError(
+            f"objects is {objects}; expected {least} to 4, or 0 for all of these",
+            hint="objects=0 (--task-option objects=0)",
+        )
     return tuple(float(n == objects if objects else n >= least) for n in range(1, 5))
 
 
@@ -99,7 +102,7 @@ def _framed(draw: Draw, split: str, world: World, name: str) -> Scene:
         scene = scene_in(draw, split, world).changed(0, colour=colour, shape=shape)
         if len(scene.things) == 1 or {class_of(thing) for thing in scene.things} != {name}:
             return scene
-    raise OptionError("all objects of every picture are alike")
+    raise OptionError("all objects of every picture are alike", hint="another seed: --seed 1")
 
 
 def _asked(scene: Scene) -> tuple[int, ...]:

@@ -85,4 +85,4 @@ def _other(
         other = scene_in(draw, split, scene.world)
         if number < len(other.things) and getattr(other.things[number], field) != right:
             return other, getattr(other.things[number], field)
-    raise OptionError(f"no other picture has another {field} there")
+    raise OptionError(f"no other picture has another {field} there", hint="another seed: --seed 1")

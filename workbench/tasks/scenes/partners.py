@@ -52,7 +52,10 @@ def find(draw: Draw, split: str, kind: str, world: World, answer: str, of: str =
         found = [q for q in askable(scene.things, kind, world) if q.answer == answer and of in q.text]
         if found:
             return scene, draw.pick(found)
-    raise OptionError(f"pictures of this world have no question of kind {kind!r} whose answer is {answer!r}")
+    raise OptionError(
+        f"pictures of this world have no question of kind {kind!r} whose answer is {answer!r}",
+        hint="another seed, or a world with more kinds of objects",
+    )
 
 
 def possible_answers(kind: str, world: World) -> tuple[str, ...]:
@@ -78,7 +81,10 @@ def corrupted(draw: Draw, split: str, corruption: str, asked: Asked) -> Asked:
             found = same_question(other, question)
             if found is not None and found.answer != question.answer:
                 return other, found
-        raise OptionError(f"no picture of this world answers {question.text!r} in another way")
+        raise OptionError(
+            f"no picture of this world answers {question.text!r} in another way",
+            hint="corruption='question' changes the question instead (--corruption question)",
+        )
     slot, field, value, found = draw.pick(_partners(asked, corruption))
     return scene.changed(slot, **{field: value}), found
 
@@ -172,7 +178,10 @@ def question_pair(
         if has_partners(clean, possible):
             other = corrupted(draw, split, corruption, clean)
             return make_pair(draw, clean, other, group=group, blank=corruption == "blank")
-    raise OptionError(f"pictures of this world have no partners for the answer {answer!r} of kind {kind!r}")
+    raise OptionError(
+        f"pictures of this world have no partners for the answer {answer!r} of kind {kind!r}",
+        hint="another seed, or a world with more kinds of objects",
+    )
 
 
 def make_pair(draw: Draw, clean: Asked, other: Asked, *, group: str, blank: bool = False) -> Pair:
@@ -244,7 +253,10 @@ def kind_of(draw: Draw, wanted: str, known: Sequence[str]) -> str:
     if wanted == "mixed":
         return draw.pick(known)
     if wanted not in known:
-        raise OptionError(f"about is {wanted!r}; expected one of mixed, {', '.join(known)}")
+        raise OptionError(
+            f"about is {wanted!r}; expected one of mixed, {', '.join(known)}",
+            hint="about=mixed (--task-option about=mixed)",
+        )
     return wanted
 
 
@@ -255,5 +267,8 @@ def hundredths(name: str, value: int, most: int = 100) -> float:
         OptionError: if it is out of range.
     """
     if not 0 <= value <= most:
-        raise OptionError(f"{name} is {value}; expected hundredths from 0 to {most}")
+        raise OptionError(
+            f"{name} is {value}; expected hundredths from 0 to {most}",
+            hint=f"{name}=0 (--task-option {name}=0)",
+        )
     return value / 100

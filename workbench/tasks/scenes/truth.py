@@ -176,9 +176,12 @@ class Scene:
             if value not in FIELDS[field]:
                 raise unknown(field, value, FIELDS[field], error=OptionError)
             if field == "cell" and PLACES.index(value) in taken:
-                raise OptionError(f"cell {value} holds another object")
+                raise OptionError(f"cell {value} holds another object", hint="name a free cell")
         if slot not in {thing.slot for thing in self.things}:
-            raise OptionError(f"there is no object {slot}; the picture has {len(self.things)}")
+            raise OptionError(
+                f"there is no object {slot}; the picture has {len(self.things)}",
+                hint=f"slots: {', '.join(str(thing.slot) for thing in self.things)}",
+            )
         new = tuple(SceneChange(slot, field, value) for field, value in values.items())
         return replace(self, changes=(*self.changes, *new))
 

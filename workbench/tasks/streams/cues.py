@@ -24,7 +24,10 @@ def cue_rows(
     check_at_least("words", words, 2)
     check_at_least("fillers", fillers, 1)
     if not 1 <= cues <= length - 2:
-        raise OptionError(f"{cues} words between a cue and a question do not fit into {length} tokens")
+        raise OptionError(
+            f"cues is {cues}; expected 1 to {length - 2}, which fit between a cue and a question of {length} tokens",
+            hint=f"cues={max(length - 2, 1)}, or a longer length",
+        )
     inputs = rng.integers(words, words + fillers, (n, length))
     places = np.sort(rng.permuted(np.tile(np.arange(1, length - 1), (n, 1)), axis=1)[:, :cues], axis=1)
     said, cue = rng.integers(0, words, (n, cues)), rng.integers(0, cues, n)

@@ -42,4 +42,4 @@ class StreamRows:
 def check_at_least(name: str, value: int, least: int) -> None:
     """Refuse a size that is too small."""
     if value < least:
-        raise OptionError(f"{name} is {value}; at least {least} is needed")
+        raise OptionError(f"{name} is {value}; at least {least} is needed", hint=f"{name}={least}")

@@ -158,7 +158,7 @@ class LearnedAgents(nn.Module):
     def __init__(self, width: Width, *, n: int) -> None:
         super().__init__()
         if n < 1:
-            raise OptionError(f"n is {n}; at least one agent is needed")
+            raise OptionError(f"n is {n}; at least one agent is needed", hint="n=8")
         self.agents = nn.Parameter(torch.zeros(n, width.n_heads * width.d_head))
         self.width = width
 

@@ -72,7 +72,10 @@ def read_state(model: Lab, ids: Ids, layer: int = 0) -> ArmState:
         transition = torch.cat([torch.ones_like(eta[..., :1]), eta[..., :-1] / eta[..., 1:]], dim=-1)
         gain = 1 / eta
     else:
-        raise OptionError(f"layer {layer} is neither gated nor normalised: it has no transition of its own")
+        raise OptionError(
+            f"layer {layer} is neither gated nor normalised: it has no transition of its own",
+            hint="name the layer of an arm that is trained with Decayed or LearnedNormaliser",
+        )
     return ArmState(q=q, k=k, v=v, z=z, transition=transition, gain=gain)
 
 

@@ -66,7 +66,11 @@ class LabComparison:
         if self.reference not in self.arms:
             raise unknown("arm", self.reference, self.arms, error=OptionError)
         if min(self.steps, self.batch, len(self.seeds)) < 1:
-            raise OptionError("steps, rows of a batch and seeds are at least 1 each")
+            raise OptionError(
+                f"steps is {self.steps}, batch {self.batch}, seeds {self.seeds}; expected at least 1 "
+                "step, 1 row and 1 seed",
+                hint="steps=100, batch=16, seeds=(0, 1)",
+            )
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that decides the trained weights, seeds apart, as JSON values."""

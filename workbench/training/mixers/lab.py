@@ -153,7 +153,10 @@ class Lab(HookedRootModule):
         embedding = self.hook_embed(self.embed(inputs if self.shape.d_vocab else self.patches(inputs)))
         n = embedding.shape[1]
         if n > self.shape.n_ctx:
-            raise OptionError(f"{n} positions are given; the model has {self.shape.n_ctx}")
+            raise OptionError(
+                f"{n} positions are given; the model has {self.shape.n_ctx}",
+                hint=f"cut the input to {self.shape.n_ctx} positions, or make the model with n_ctx={n}",
+            )
         position = torch.zeros_like(embedding)
         if self.pos_embed is not None:
             position = self.pos_embed(torch.arange(n, device=embedding.device)).expand_as(embedding)
@@ -168,7 +171,10 @@ class Lab(HookedRootModule):
         """Return the pixels of each patch, row by row."""
         size = self.shape.patch
         if pixels.shape[-1] % size or pixels.shape[-2] % size:
-            raise OptionError(f"pictures of {tuple(pixels.shape[-2:])} pixels; patches are {size} wide")
+            raise OptionError(
+                f"pictures of {tuple(pixels.shape[-2:])} pixels; patches are {size} wide",
+                hint=f"give pictures whose height and width are multiples of {size}",
+            )
         return F.unfold(pixels, size, stride=size).transpose(1, 2)
 
     @torch.no_grad()

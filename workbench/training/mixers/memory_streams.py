@@ -40,7 +40,9 @@ def with_outliers(
     """
     n = values.shape[1]
     if not 1 <= many < n:
-        raise OptionError(f"{many} outliers among {n} values; at least one has to be none")
+        raise OptionError(
+            f"{many} outliers among {n} values; at least one has to be none", hint=f"many={max(n // 10, 1)}"
+        )
     drawn = torch.Generator().manual_seed(seed)
     places = torch.stack([torch.randperm(n, generator=drawn)[:many] for _ in values])
     factor = torch.ones(values.shape[:2], dtype=values.dtype).scatter(1, places, size)

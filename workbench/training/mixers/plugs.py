@@ -108,7 +108,10 @@ def check_allowed(allowed: Bool[Tensor, "*shape"], visible: Bool[Tensor, "query 
     """
     n, m = visible.shape
     if allowed.ndim not in (2, 4) or allowed.shape[-2:] != visible.shape:
-        raise OptionError(f"the mask is {tuple(allowed.shape)}; (query, key) is ({n}, {m}) here")
+        raise OptionError(
+            f"the mask is {tuple(allowed.shape)}; (query, key) is ({n}, {m}) here",
+            hint=f"give a mask of shape ({n}, {m}), or (row, head, {n}, {m})",
+        )
     allowed = allowed.to(visible.device) if allowed.ndim == 4 else allowed.to(visible.device)[None, None]
     leaks = (allowed & ~visible).flatten(0, 1).any(0).nonzero()
     if len(leaks):

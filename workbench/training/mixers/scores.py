@@ -53,7 +53,7 @@ class RandomFeatures(nn.Module):
     def __init__(self, width: Width, *, n: int, seed: int = 0) -> None:
         super().__init__()
         if n < 1:
-            raise OptionError(f"n is {n}; at least one feature is needed")
+            raise OptionError(f"n is {n}; at least one feature is needed", hint="n=64")
         drawn = torch.Generator().manual_seed(seed)
         self.register_buffer("directions", torch.randn(n, width.d_head, generator=drawn), persistent=False)
 
