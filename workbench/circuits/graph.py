@@ -344,7 +344,9 @@ class Graph:
             parallel = "in parallel blocks an MLP does not read the heads of its own layer"
             raise CircuitError(
                 f"{edge.target} cannot read {edge.source}, which writes later; circuits have no cycles",
-                hint=parallel if self.shape.parallel and edge.target.kind == "mlp" else "",
+                hint=parallel
+                if self.shape.parallel and edge.target.kind == "mlp"
+                else "turn it round: the source is the part that writes earlier",
             )
         return i, j
 

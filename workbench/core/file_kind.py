@@ -238,13 +238,15 @@ class FileKind(Generic[Content]):
                 if "format" in document
                 else "it has no 'format'; expected"
             )
-            hint = self.hint(document) if self.hint else ""
+            hint = (self.hint and self.hint(document)) or f"name a file of {self.what}"
             raise self.error(f"{where} is not {self.what}: {said} {self.format!r}", hint=hint)
         if type(version) is not int or not 1 <= version <= VERSION:
             newer = type(version) is int and version > VERSION
             raise self.error(
                 f"{where} has version {version!r:.80}; this workbench reads versions 1 to {VERSION}",
-                hint="a newer workbench wrote it: pip install --upgrade circuit-workbench" if newer else "",
+                hint="a newer workbench wrote it: pip install --upgrade circuit-workbench"
+                if newer
+                else "write it again, or restore a copy that was not changed",
             )
         return version
 

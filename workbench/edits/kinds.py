@@ -332,7 +332,10 @@ class ContentMask(ModelEdit):
     def __post_init__(self) -> None:
         _check_heads(self.heads)
         if not self.named.by_content:
-            raise OptionError(f"mask {self.mask} does not depend on content", hint="an edit of kind mask")
+            raise OptionError(
+                f"mask {self.mask} does not depend on content",
+                hint="make an edit of kind mask: workbench edit make mask",
+            )
 
     @property
     def named(self) -> NamedMask:
@@ -457,7 +460,7 @@ class Pine(ModelEdit):
         if [start for start, _ in self.documents[1:]] != ends[:-1]:
             raise OptionError(
                 "documents must follow each other without gaps",
-                hint="separators belong to the document before them",
+                hint="count separators to the document before them: documents=((1, 9), (9, 17))",
             )
 
     def describe(self) -> str:

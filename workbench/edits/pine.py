@@ -226,7 +226,7 @@ def _confirm(place: Place, layer: int, rotary: Rotary, q: Tensor, k: Tensor, pat
         raise ModelError(
             f"layer {layer}: rotary attention made again from queries and keys differs from the model's by "
             f"{error:.2g}",
-            hint="norms of queries and keys, soft caps and other rotations are not made again here",
+            hint="take a model with plain rotary attention: zoo:kv",
         )
 
 

@@ -42,7 +42,7 @@ def _emphasised(edit: Emphasise):
         if len(edit.local) != len(pattern) or n < told:
             raise ShapeError(
                 f"the edit was made for {len(edit.local)} prompts of {told} tokens; {len(pattern)} of {n} are run",
-                hint="truth values for these prompts",
+                hint="make the edit anew for these prompts: Emphasise(layers=..., local=..., summary=...)",
             )
         factors = torch.zeros(len(pattern), n, device=pattern.device)
         factors[:, :told] = edit.alpha * edit.local.to(factors) + edit.beta * edit.summary.to(factors)

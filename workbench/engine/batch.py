@@ -157,7 +157,7 @@ class Batch:
         if self.tower_start is None or isinstance(position, int) or tower != VISION:
             raise TaskError(
                 f"{tower}: position {position!r} is not known in this tower",
-                hint="regions of a picture are, where its patches are the language model's image tokens",
+                hint="leave the position out, or give a part of the language model: a1.h0@image",
             )
         if position == "class" and self.tower_start:
             rows = torch.arange(len(self), device=self.clean.device)

@@ -226,7 +226,7 @@ def _check_reads_pictures(runs: PairedRuns, node: Node) -> None:
     if node.kind == "projector" and (sight is None or sight.token is None):
         what = "words alone" if sight is None else "pictures alone, by its own layers"
         raise ModelError(
-            f"{node}: the model has no projector: it reads {what}", hint="what enters its layers: input"
+            f"{node}: the model has no projector: it reads {what}", hint="name what enters its layers: input"
         )
     for batch in runs.batches if sight is not None else ():
         if not PIXELS & set(batch.prompts[0].extras):

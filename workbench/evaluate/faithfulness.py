@@ -133,7 +133,8 @@ def kept_mask(circuit: Circuit, graph: Graph) -> np.ndarray:
         edge = parse_edge(address, towers=True)
         if edge.source.position is not None or edge.target.position is not None:
             raise CircuitError(
-                f"{address}: one mask for all positions cannot hold it", hint="run_circuits keeps positions"
+                f"{address}: one mask for all positions cannot hold it",
+                hint="run it with run_circuits, which keeps positions",
             )
         mask[graph.index(edge)] = True
     return mask

@@ -43,7 +43,7 @@ def kept_neurons(circuit: Circuit, runs: PairedRuns, places: Places) -> Bool[np.
         if layer not in wiring.mlp_layers or unit >= width:
             raise CircuitError(
                 f"this model has no neuron {node.at(None)}: its MLPs have {width} hidden units",
-                hint="the circuit is of another architecture",
+                hint="name the model that the circuit was found on: -m",
             )
         mask[places.holding(node.position), layer, unit] = True
     return mask

@@ -184,7 +184,7 @@ def _how(circuit: Circuit) -> dict[str, Any]:
     if not isinstance(said, Mapping):
         raise OptionError(
             f"the circuit does not say with which options {circuit.method or 'its method'} was run",
-            hint="stability needs a circuit that workbench discover made",
+            hint="find the circuit with workbench discover, which writes this down",
         )
     known = get_method(circuit.method).option_names()  # scores also say what is no option, such as the path
     options = {name: value for name, value in said.items() if name in known}
@@ -219,5 +219,5 @@ def _rule(circuit: Circuit) -> Callable[[Scores], Circuit]:
         return lambda scores: scores.threshold(tau, by=by, prune=prune)
     raise OptionError(
         f"the circuit does not say how it was chosen from scores: {rule or 'no rule'!r}",
-        hint="stability needs a circuit that workbench discover made",
+        hint="find the circuit with workbench discover, which writes this down",
     )

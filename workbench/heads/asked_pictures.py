@@ -133,7 +133,7 @@ class AskedPictures:
     def _asked(self) -> np.ndarray:
         if any(len(question.asked) != 1 for question in self.questions):
             raise OptionError(
-                "a question is not about one object", hint="questions about colour or shape are"
+                "a question is not about one object", hint="ask about colour or shape: kinds=['colour']"
             )
         return np.array([question.asked[0] for question in self.questions])
 

@@ -45,7 +45,9 @@ def contrastive_map(question: Maps, general: Maps, *, floor: float | None = None
             hint="make both maps with one model, from pictures of one size",
         )
     if floor is not None and not floor >= 0:
-        raise OptionError(f"floor is {floor}; at least 0 is expected", hint="the median is the default")
+        raise OptionError(
+            f"floor is {floor}; at least 0 is expected", hint="leave floor out: the median is the default"
+        )
     below = general + (np.median(general, axis=(-2, -1), keepdims=True) if floor is None else floor)
     if not (below > 0).all():
         raise OptionError("a general map is 0 somewhere, and so is the floor", hint="floor=1e-3")

@@ -120,7 +120,7 @@ def _gap(runs: PairedRuns) -> float:
         raise OptionError(
             f"{runs.pairs.pairs.task}: {runs.metric.name} is no better on clean than on corrupted prompts "
             f"({gap:.3g}): no path can be important",
-            hint="a model that does the task",
+            hint="take a model that does the task: workbench model list says which",
         )
     return gap
 

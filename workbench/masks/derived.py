@@ -47,7 +47,7 @@ def check_span(span: Span, n: int, what: str = "the span") -> Span:
     if not 0 <= span[0] < span[1] <= n:
         raise OptionError(
             f"{what}: tokens {span[0]} to {span[1] - 1} are not in the prompt, which has 0 to {n - 1}",
-            hint="a span is (first token, the one behind the last)",
+            hint=f"span=(0, {n}): the first token, and the one behind the last",
         )
     return span
 
@@ -132,7 +132,9 @@ def same_degree(allowed: Rows, *, seed: int, among: Bool[Tensor, "*#rows query k
     own = torch.eye(allowed.shape[-1], dtype=torch.bool, device=allowed.device) & allowed
     among = among | own
     if bool((degree(among) < wanted).any()):
-        raise OptionError("a query has more keys than may be drawn for it", hint="among= with more entries")
+        raise OptionError(
+            "a query has more keys than may be drawn for it", hint="give among= more entries, or leave it out"
+        )
     drawn = torch.rand(allowed.shape, generator=torch.Generator().manual_seed(seed)).to(allowed.device)
     rank = drawn.masked_fill(~among, 2.0).masked_fill(own, -1.0).argsort(-1).argsort(-1)
     return rank < wanted[..., None]

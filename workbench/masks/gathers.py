@@ -52,7 +52,7 @@ def keys_of(
 def neighborhood_keys(n: int, width: int) -> Int[Tensor, "query width"]:
     """Return the keys of a `neighborhood`, without making its mask of ``n * n`` entries."""
     if not 1 <= width <= n:
-        raise OptionError(f"width is {width}; 1 to {n} fit into {n} tokens", hint="a smaller width")
+        raise OptionError(f"width is {width}; 1 to {n} fit into {n} tokens", hint="take a smaller width")
     start = (torch.arange(n) - width // 2).clamp(0, n - width)
     return start[:, None] + torch.arange(width)
 

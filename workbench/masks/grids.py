@@ -37,7 +37,7 @@ def grid_neighborhood(n: int, width: int, *, rows: int = 0, before: int = 0) -> 
     if width > min(placed.rows, placed.columns):
         raise OptionError(
             f"width is {width}; the grid has {placed.rows} rows and {placed.columns} columns",
-            hint="a smaller width",
+            hint="take a smaller width",
         )
     near = positions.around(placed.row, placed.rows, width)
     near &= positions.around(placed.column, placed.columns, width)

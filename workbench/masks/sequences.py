@@ -91,7 +91,7 @@ def neighborhood(n: int, width: int, *, step: int = 1) -> Allowed:
     if not 1 <= width <= fewest:
         raise OptionError(
             f"width is {width}; 1 to {fewest} fit into {n} tokens{f' at every {step}' if step > 1 else ''}",
-            hint="a smaller width",
+            hint="take a smaller width",
         )
     index = positions.at(n)
     turn, place = index % step, index // step

@@ -73,7 +73,7 @@ def _gap(runs: PairedRuns) -> float:
     if not gap > 0:
         raise OptionError(
             f"{runs.metric.name} is no better on clean than on corrupted prompts ({gap:.3g}): no share to follow",
-            hint="a task the model can do, another --corruption or another --metric",
+            hint="take a task that the model does, another --corruption or another --metric",
         )
     return gap
 

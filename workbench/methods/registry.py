@@ -137,7 +137,9 @@ def _listed(value: Any, kind: str) -> Any:
     try:
         return tuple(float(part) for part in parts)
     except ValueError:
-        raise OptionError(f"{value!r:.60} is not a list of numbers", hint="1,2,1") from None
+        raise OptionError(
+            f"{value!r:.60} is not a list of numbers", hint="write numbers with commas between them: 1,2,1"
+        ) from None
 
 
 METHODS: Registry[Method] = Registry(

@@ -78,11 +78,13 @@ def class_of(head: str, language_model: type) -> type:
     if not language_model.__name__.endswith(_WORDS):
         raise ModelError(
             f"a {head} cannot be opened: an encoder's classes are read through layers that no hook shows",
-            hint="decoders with a classification head can (GPT2ForSequenceClassification, LlamaForTokenClassification)",
+            hint="open a decoder with a classification head, such as GPT2ForSequenceClassification",
         )
     found = getattr(transformers, head, None)
     if found is None:
-        raise ModelError(f"transformers has no {head}", hint="a newer transformers may have it")
+        raise ModelError(
+            f"transformers has no {head}", hint="pip install --upgrade transformers: a newer one may have it"
+        )
     return found
 
 

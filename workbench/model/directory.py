@@ -143,7 +143,7 @@ def refuse_counts(path: Path, fields: Mapping[str, Any], most: int) -> None:
         if name in _COUNTS and isinstance(value, int) and value > most:
             raise ModelError(
                 f"{path} says {name} {value:,}; the weights beside it have room for {most:,} at most",
-                hint="the configuration and the weights do not belong together",
+                hint="download or copy the configuration and the weights again: they do not belong together",
             )
 
 

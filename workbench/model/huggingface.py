@@ -119,12 +119,12 @@ def load_checked(directory: Path, model_class: AnyClass, **kwargs: Any) -> PreTr
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{directory} lacks {len(missing)} tensors of a {type(model).__name__}: {', '.join(missing[:4])}",
-            hint="the checkpoint is incomplete, or config.json names another architecture",
+            hint="download or copy the missing weights, or correct the architecture in config.json",
         )
     if mismatched := sorted(_in_words(entry) for entry in info["mismatched_keys"]):
         raise ModelError(
             f"{directory} has tensors of the wrong shape: {'; '.join(mismatched[:4])}",
-            hint="config.json and the weights do not belong together",
+            hint="download or copy config.json and the weights again: they do not belong together",
         )
     return model
 
@@ -269,7 +269,7 @@ def _architecture(config: PretrainedConfig, where: object) -> str:
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
             f"{where} is an encoder-decoder model ({config.model_type})",
-            hint="the workbench works on decoders and on encoders; TransformerLens itself opens this one",
+            hint="open it with TransformerLens itself: the workbench works on decoders and on encoders",
         )
     try:
         return determine_architecture_from_hf_config(config)

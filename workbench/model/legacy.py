@@ -137,19 +137,19 @@ def convert(
     if fields["n_layers"] > len(state):  # asked before a name is made for each of them
         raise ModelError(
             f"{where} has {len(state)} tensors; the configuration says {fields['n_layers']} layers",
-            hint="the configuration does not belong to it",
+            hint="give the configuration that belongs to it: --config FILE",
         )
     expected = legacy_shapes(fields)
     found = {name: value for name, value in state.items() if not name.endswith((".mask", ".IGNORE"))}
     if missing := sorted(set(expected) - set(found)):
         raise ModelError(
             f"{where} lacks {len(missing)} of {len(expected)} tensors: {', '.join(missing[:4])}",
-            hint="the configuration does not belong to it (attn_only? normalization_type?)",
+            hint="give the configuration that belongs to it: --config FILE; check attn_only and normalization_type",
         )
     if extra := sorted(set(found) - set(expected)):
         raise ModelError(
             f"{where} has {len(extra)} tensors the configuration has no place for: {', '.join(extra[:4])}",
-            hint="the configuration does not belong to it (attn_only? normalization_type?)",
+            hint="give the configuration that belongs to it: --config FILE; check attn_only and normalization_type",
         )
     for name, shape in expected.items():
         if tuple(found[name].shape) != shape:

@@ -137,7 +137,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if refused:
         raise ModelError(
             f"{path} asks for what a native TransformerLens model does not compute: {'; '.join(refused)}",
-            hint="standard positions, scaled softmax attention and plain MLPs can be imported",
+            hint="import a model with standard positions, scaled softmax attention and plain MLPs",
         )
     if (fields.get("d_vocab_out") or -1) < 1:
         fields["d_vocab_out"] = fields["d_vocab"]

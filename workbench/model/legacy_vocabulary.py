@@ -70,7 +70,7 @@ class Vocabulary:
             if self.split == "words" and word.split() != [word]:
                 raise ModelError(
                     f"{self.path}, line {number}: {word!r} has whitespace in it, where text is split",
-                    hint="--split characters, if the model reads single characters",
+                    hint="--split-by characters, if the model reads single characters",
                 )
         if len(words) != d_vocab:
             raise ModelError(

@@ -117,7 +117,8 @@ def open_model(
     is_native = native.is_native(found.directory)
     if is_native and device_map is not None:
         raise OptionError(
-            f"{name} is a native model; --device-map is for Hugging Face models", hint="--device"
+            f"{name} is a native model; --device-map is for Hugging Face models",
+            hint="--device cpu, in place of --device-map",
         )
     config = (
         None if is_native else huggingface.read_config(found.directory, trust_remote_code=trust_remote_code)
@@ -201,7 +202,8 @@ def _towers(
     """The towers of a model that sees; they stand in for a bridge wherever one is asked for."""
     if place.device_map is not None:
         raise OptionError(
-            f"{source.name} is a {kind.__name__}, which is not spread over devices", hint="--device"
+            f"{source.name} is a {kind.__name__}, which is not spread over devices",
+            hint="--device cpu, in place of --device-map",
         )
     towers = towers_from_directory(
         directory,
@@ -268,7 +270,7 @@ class _Opened:
         if tokenizer.vocab_size > d_vocab:
             raise ModelError(
                 f"the tokenizer of {name} has {tokenizer.vocab_size} tokens, the model {d_vocab}",
-                hint="they do not belong together; pass the right one as tokenizer=",
+                hint="pass the tokenizer that belongs to the model: open_model(..., tokenizer=...)",
             )
         if tokenizer.bos_token_id is None:
             return ("the tokenizer has no BOS token; none is prepended",)
@@ -418,7 +420,7 @@ def _probe(config: PretrainedConfig, sight: Sight | None, dtype: torch.dtype) ->
     if not d_vocab:
         raise ModelError(
             f"a {config.model_type} model takes no token ids",
-            hint="the workbench opens models of text; TransformerLens itself opens this one",
+            hint="open it with TransformerLens itself: the workbench opens models of text and of pictures",
         )
     avoid = frozenset(token for token in (getattr(text, "pad_token_id", None),) if token is not None)
     rows = getattr(text, "max_position_embeddings", None) or 64

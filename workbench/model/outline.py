@@ -234,7 +234,8 @@ def _first(config: Mapping[str, Any], file: Path, *keys: str) -> int:
         if isinstance(config.get(key), int):
             return int(config[key])
     raise ModelError(
-        f"{file} has none of {', '.join(keys)}", hint="the model cannot be planned before it is open"
+        f"{file} has none of {', '.join(keys)}",
+        hint="leave --dry-run out: this model can be planned only once it is open",
     )
 
 

@@ -48,7 +48,7 @@ def load_tensors(path: Path, *, mmap: bool = False) -> Any:
     if claimed > _REPEATED * size + _SMALL:
         raise ModelError(
             f"{path} has {in_words(size)}; its tensors claim {in_words(claimed)}",
-            hint="some repeat a few numbers (expand); save them with .contiguous()",
+            hint="save every tensor with .contiguous(): some repeat a few numbers (expand)",
         )
     return loaded
 
@@ -83,7 +83,8 @@ def check_archive(path: Path) -> bool:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ModelError(
-                    f"{path} is a compressed zip file; torch.save writes none", hint="save it anew"
+                    f"{path} is a compressed zip file; torch.save writes none",
+                    hint="save it again with torch.save",
                 )
             twice = [name for name, count in Counter(m.filename for m in members).items() if count > 1]
             damaged = twice[0] if twice else archive.testzip() or _of_another_size(archive)

@@ -115,7 +115,7 @@ def _measure(bridge: TransformerBridge) -> Wiring:
     if not hasattr(bridge, "blocks"):
         raise ModelError(
             "the model has no single stack of blocks (an encoder-decoder?)",
-            hint="decoder-only and encoder-only transformers work",
+            hint="open a decoder or an encoder: docs/families.md lists those that open",
         )
     cfg, prompt = bridge.cfg, probe_prompt(bridge)
     with hooks.noting_forms(bridge):

@@ -52,7 +52,9 @@ def require_pixels(bridge: TransformerBridge, prompt: Prompt) -> None:
     has = bool(PIXELS & set(prompt.extras))
     if sight is None:
         if has:
-            raise ModelError("the prompt has pixels; the model takes none", hint="give its token ids alone")
+            raise ModelError(
+                "the prompt has pixels; the model takes none", hint="give the token ids alone: model(ids)"
+            )
         return
     if sight.token is None:
         if not has:

@@ -83,7 +83,7 @@ def refuse_larger(path: Path, build: Callable[[], nn.Module], stored: Mapping[st
     first = f": {', '.join(other[:_MOST_SHOWN])}" if other else ""
     raise ModelError(
         f"{path} asks for a model of {needed:,} numbers; the weights beside it have {there:,}{first}",
-        hint="the configuration and the weights do not belong together",
+        hint="download or copy the configuration and the weights again: they do not belong together",
     )
 
 

@@ -198,7 +198,7 @@ class Wiring:
         """
         require_parts(self)
         if not self.edge_level:
-            raise ModelError(f"no edges here: {self.why_no_edges()}", hint="node level works: --level node")
+            raise ModelError(f"no edges here: {self.why_no_edges()}", hint="--level node, which works here")
         if not self.with_tower:
             return self._shape(head_writes=self.head_writes)
         tower, own = self.stacks

@@ -242,7 +242,10 @@ def _aligner(
         return Aligner(tokenizer=tokenizer, outputs=outputs, sight=sight, **of_text)
     if sight is not None:
         return PictureAligner(sight=sight, outputs=outputs)
-    raise TaskError("there is no tokenizer, and the model takes no pictures", hint="give a tokenizer")
+    raise TaskError(
+        "there is no tokenizer, and the model takes no pictures",
+        hint="open_model(..., tokenizer=...), or a model that takes pictures",
+    )
 
 
 def _aligned(

@@ -102,7 +102,8 @@ class Aligner:
         """Character spans without offsets, from how many tokens each prefix of the text has."""
         if self.special_tokens:
             raise TaskError(
-                "this tokenizer gives no character offsets, which special tokens need", hint="use a fast one"
+                "this tokenizer gives no character offsets, which special tokens need",
+                hint="give a fast tokenizer: PreTrainedTokenizerFast",
             )
         ids = self._ids([text])[0]
         ends, done = [], 0

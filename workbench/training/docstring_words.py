@@ -47,7 +47,8 @@ def docstring_words(module: str) -> list[list[str]]:
     files = sorted((root / module).glob("*.py")) or [root / f"{module}.py"]
     if not files[0].is_file():
         raise TaskError(
-            f"this Python has no sources of {module} in {root}", hint="a Python with its standard library"
+            f"this Python has no sources of {module} in {root}",
+            hint="use a Python with the sources of its standard library",
         )
     found = []
     for file in files:

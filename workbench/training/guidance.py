@@ -47,7 +47,7 @@ def sequence_rows(task: Task, rows: int, length: int, *, seed: int | list[int]) 
         bits = draw.integers(0, 2, (rows, length))
         return SequenceRows(inputs=torch.from_numpy(bits), target=torch.from_numpy(bits.cumsum(1) % 2))
     if task != "copy":
-        raise OptionError(f"no task {task!r}", hint="copy or parity")
+        raise OptionError(f"there is no task {task!r}; expected copy or parity", hint="task='copy'")
     told = draw.integers(0, SYMBOLS, (rows, length))
     inputs = np.concatenate([told, np.full((rows, 1), MARK), np.full((rows, length), BLANK)], 1)
     target = np.concatenate([np.full((rows, length + 1), -1), told], 1)

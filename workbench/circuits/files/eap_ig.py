@@ -166,7 +166,10 @@ Row = tuple[float | None, bool]
 def _read(text: str, where: str) -> tuple[Graph, dict[Node, Row], dict[Edge, Row]]:
     data = parse(text, where=where, nan_is_null=True)  # unscored nodes are written as NaN
     if not isinstance(data, dict) or not {"cfg", "nodes", "edges"} <= set(data):
-        raise CircuitError(f"{where} is not a graph of EAP-IG", hint="those have cfg, nodes and edges")
+        raise CircuitError(
+            f"{where} is not a graph of EAP-IG, which has cfg, nodes and edges",
+            hint="name a file that graph.to_json of EAP-IG wrote",
+        )
     cfg = data["cfg"]
     if not isinstance(cfg, dict):
         raise CircuitError(

@@ -65,7 +65,7 @@ class _Bound:
             raise self.error(
                 f"{self.path} has {in_words(self.size)} and unpacks to {in_words(found)} of {what}; "
                 f"at most {in_words(most)} is read",
-                hint="no command writes such a table; ask whoever sent it",
+                hint="name another table: no command of the workbench writes such a one",
             )
 
 

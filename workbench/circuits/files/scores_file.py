@@ -140,7 +140,10 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
 def _unpack(file: Path) -> tuple[np.ndarray, str]:
     """Values and description. The header is read by hand: its sizes are checked before anything is made."""
     if not os.path.lexists(file):
-        raise CircuitError(f"no file {shown(file)}", hint="dense scores lie beside circuit.json")
+        raise CircuitError(
+            f"no file {shown(file)}",
+            hint="name the scores.safetensors beside a circuit.json of workbench discover",
+        )
     data = read_bytes(file, most_bytes=MOST_BYTES, error=CircuitError)
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
     if not 2 <= length <= min(_MOST_HEADER, len(data) - 8):

@@ -154,7 +154,10 @@ def effects_png(effects: Effects) -> bytes:
 def _grid(effects: Effects) -> tuple[np.ndarray, list[str], list[str]]:
     values, rows, columns = effects.grid()
     if not values.size:
-        raise OptionError("these rows are no grid of layers, so there is no heatmap", hint="use the table")
+        raise OptionError(
+            "these rows are no grid of layers, so there is no heatmap",
+            hint="show the table: effects.to_dataframe()",
+        )
     return values, rows, columns
 
 

@@ -14,7 +14,10 @@ from workbench.core.errors import OptionError
 def binomial(n: int, share: float) -> np.ndarray:
     """Return ``(n + 1,)`` probabilities of 0 to n successes."""
     if not 0 < share < 1:
-        raise OptionError(f"a probability of {share:g} leaves nothing to test", hint="between 0 and 1")
+        raise OptionError(
+            f"a probability of {share:g} leaves nothing to test",
+            hint="share=0.5: a number above 0 and below 1",
+        )
     logs = [
         lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(share) + (n - k) * log(1 - share)
         for k in range(n + 1)

@@ -47,7 +47,7 @@ def matched_heads(
         if len(pools[layer]) < count and short != "own":
             raise OptionError(
                 f"layer {layer} has {len(pools[layer])} other heads; {count} are to be drawn from it",
-                hint="fewer heads",
+                hint="choose fewer heads of each layer",
             )
     rng = seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
     found: dict[tuple[str, ...], None] = {}
@@ -59,7 +59,8 @@ def matched_heads(
             break
     if not found:
         raise OptionError(
-            "every head of these layers is chosen, so there is nothing to compare with", hint="fewer heads"
+            "every head of these layers is chosen, so there is nothing to compare with",
+            hint="choose fewer heads of each layer",
         )
     return list(found)
 

@@ -127,7 +127,7 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
         [1, 0]
     """
     if n < 2:
-        raise OptionError(f"{n} items cannot change places", hint="two items at least")
+        raise OptionError(f"{n} items cannot change places", hint="give at least two items")
     while True:  # more than a third of all orders, 1 / e, are such
         order = rng.permutation(n)
         if (order != np.arange(n)).all():

@@ -213,7 +213,10 @@ class RelP:
     def __post_init__(self) -> None:
         ends(self.at), value_named(self.ablation)
         if self.attention not in ("gradient", "frozen"):
-            raise OptionError(f"attention is {self.attention!r}", hint="attention: gradient, frozen")
+            raise OptionError(
+                f"attention is {self.attention!r}; expected gradient or frozen",
+                hint="--option attention=frozen",
+            )
 
 
 declare(

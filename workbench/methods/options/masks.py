@@ -129,7 +129,7 @@ class EdgePruning:
         if self.warmup > self.steps:
             raise OptionError(
                 f"warmup is {self.warmup}, longer than the training of {self.steps} steps",
-                hint="the target is only reached after it",
+                hint=f"--option warmup={self.steps // 2}",
             )
 
 

@@ -222,7 +222,7 @@ class Conditions:
             return self.number(name)
         found = re.fullmatch(r"(?:(low|high|around|shown|n) of )?(.+?)(?: minus (.+))?", name)
         if found is None:
-            raise RunError("a field of a text has no name", hint="{{ and }} are braces")
+            raise RunError("a field of a text has no name", hint="write {{ and }} where braces are meant")
         what, one, over = found.groups()
         if what is None:
             return self.mean(one, over)
