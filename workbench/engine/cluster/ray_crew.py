@@ -326,7 +326,7 @@ class Crew:
             if self.lost >= _MOST_LOST:
                 raise RunError(
                     f"workers cannot start: {_first_line(problem)}",
-                    hint="is the workbench installed on every machine of the cluster?",
+                    hint="install the workbench on every machine of the cluster: pip install circuit-workbench",
                 ) from None
             self.note("a worker was lost before it had started; another one is hired")
             self.hire(1)
