@@ -348,7 +348,7 @@ def check_edge(graph: Graph, edge: Edge) -> None:
         return
     if before is None or after is None:
         raise CircuitError(
-            f"{edge}: one end has a position and the other has none; expected one at both ends or at neither",
+            f"{edge}: one end has a position and the other has none; both or neither is expected",
             hint="give both ends a position, m0@S2->a1.h0@S2<q>, or none, m0->a1.h0<q>",
         )
     if edge.target.slot not in ("k", "v"):

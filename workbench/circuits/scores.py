@@ -33,7 +33,7 @@ def check_rule(rule: str, *, select: str = "top", level: Level = "edge", positio
     """
     match = _match(rule)
     if match["percent"] and float(match["percent"]) > 100:
-        raise OptionError(f"cannot keep {rule} of the {level}s", hint="between 0% and 100%")
+        raise OptionError(f"cannot keep {rule} of the {level}s", hint="--keep 5%: from 0% to 100%")
     if select != "top" and (match["tau"] or match["own"]):
         raise OptionError(f"{select} selection needs a number or a share of edges", hint="--keep 5%")
     asked(select).check(level, positions)
@@ -64,7 +64,10 @@ def as_rule(amount: str | int | float) -> str:
 def _match(rule: str) -> re.Match[str]:
     match = _KEEP.fullmatch(rule.strip())
     if match is None:
-        raise OptionError(f"cannot keep {rule!r}", hint="use a number (200), a share (5%), '>=0.01' or own")
+        raise OptionError(
+            f"cannot keep {rule!r}; expected a number, a share, a least score or own",
+            hint="--keep 5%, --keep 200 or --keep '>=0.01'",
+        )
     return match
 
 

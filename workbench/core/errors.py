@@ -162,7 +162,7 @@ def unknown(
     kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
 ) -> WorkbenchError:
     """Return the error for a name that is not registered, with the closest spellings; or for what is no name at all."""
-    names = sorted(known)
+    names = sorted(set(known))
     if not isinstance(name, str):
         return error(
             f"{kind} is of type {type(name).__name__}; a name is expected", hint=", ".join(names[:12])

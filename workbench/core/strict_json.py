@@ -216,7 +216,12 @@ def _neighbours(path: Path) -> str:
     close = close_names(path.name, names)
     if close:
         return f"did you mean {', '.join(str(parent / name) for name in close)}?"
-    return f"{parent} has {', '.join(names[:8])}" if names else f"{parent} is empty"
+    there = "this folder" if parent == Path() else str(parent)
+    return (
+        f"name a file that {there} has: {', '.join(names[:8])}"
+        if names
+        else f"name another: {there} is empty"
+    )
 
 
 def _some(folder: Path, most: int = 500) -> Iterator[str]:

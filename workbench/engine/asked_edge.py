@@ -72,7 +72,7 @@ def _into_head(runs: PairedRuns, edge: Edge) -> AskedEdge:
     layer, head = target.place
     if layer >= runs.wiring.n_layers or head >= runs.wiring.n_heads:
         raise OptionError(
-            f"the model has no head a{layer}.h{head}", hint="workbench model show says which it has"
+            f"the model has no head a{layer}.h{head}", hint="workbench model show NAME says which it has"
         )
     _check_writes(runs, edge, layer)
     return AskedEdge(edge=edge, read=slots[target.slot], layer=layer, head=head)

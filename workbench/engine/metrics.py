@@ -293,7 +293,7 @@ def _user_metric(address: str) -> Metric:
     except Exception as problem:
         raise OptionError(
             f"metric file {path} fails: {type(problem).__name__}: {problem}",
-            hint="python FILE shows where it fails",
+            hint=f"python {path} shows where it fails",
         ) from problem
     fn = getattr(module, function, None)
     if not callable(fn):

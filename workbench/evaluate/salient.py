@@ -33,7 +33,7 @@ def saliency(
     n = len(values)
     if not 1 <= k < n:
         raise OptionError(
-            f"k is {k}; expected 1 to {n - 1}, the number of other places",
+            f"k is {k}; expected 1 to {n - 1}, as a line of {n} places has {n - 1} others",
             hint=f"k={max(n - 1, 1)}, or a longer line",
         )
     apart = np.abs(np.arange(n)[:, None] - np.arange(n)[None, :]) / n

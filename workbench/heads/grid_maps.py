@@ -82,7 +82,7 @@ def class_shares(pattern: Float[np.ndarray, "*batch query key"], *, first: int =
     """
     if first < 1:
         raise ShapeError(
-            f"first is {first}; expected at least 1, a class token before the patches",
+            f"there is no class token: first is {first}, and at least 1 position before the patches is expected",
             hint="first=1, if the class token is the first position",
         )
     pattern = np.asarray(pattern)

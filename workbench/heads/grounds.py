@@ -358,7 +358,7 @@ def _length(model: TransformerBridge, length: int | None) -> tuple[int, tuple[st
         most = f" and at most {context}, the context" if context else ""
         raise OptionError(
             f"length is {length}; at least {SHORTEST} is needed{most}",
-            hint=f"length={SHORTEST} (--length {SHORTEST})",
+            hint=f"length={min(context or 64, 64)} (--length {min(context or 64, 64)})",
         )
     return length, ()
 

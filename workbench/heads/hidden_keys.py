@@ -83,7 +83,7 @@ def checked_span(span: Collection[int], n: int) -> list[int]:
     part = sorted(set(span))
     if not part or part[0] < 0 or part[-1] >= n - 1:
         raise OptionError(
-            f"span is {list(span)}; expected positions from 0 to {n - 2}, at least one",
+            f"span {list(span)} is not a part of positions 0 to {n - 2}; at least one of them is expected",
             hint="span=range(1, 3)",
         )
     return part

@@ -52,7 +52,7 @@ def phrase_vectors(model: Any, phrases: Sequence[str]) -> Float[Tensor, "phrase 
     ids = model.tokenizer(list(phrases))["input_ids"]
     if len({len(one) for one in ids}) != 1:
         raise TaskError(
-            f"phrases have {sorted({len(one) for one in ids})} tokens; expected the same number for each",
+            f"phrases have {sorted({len(one) for one in ids})} tokens; one length is expected",
             hint="ask phrases of one length together",
         )
     read = original.text_model(torch.tensor(ids, device=original.device)).pooler_output

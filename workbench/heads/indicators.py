@@ -198,7 +198,7 @@ def patterns(A: Pattern) -> Float[Tensor, "*head query key"]:
     A = torch.as_tensor(A)
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
         raise ShapeError(
-            f"a pattern has shape {tuple(A.shape)}; expected (..., head, query, key), as many queries as keys",
+            f"a pattern has shape {tuple(A.shape)}; expected (..., head, query, key) with equal last two",
             hint="give model attention: hook_pattern of a layer, as it is",
         )
     return A

@@ -42,7 +42,7 @@ def pooled(q: Float[Tensor, "*batch query d_head"], agents: int) -> Float[Tensor
     n = q.shape[-2]
     if not 1 <= agents <= n:
         raise OptionError(
-            f"agents is {agents}; expected 1 to {n}, the number of queries", hint=f"agents={n}, or less"
+            f"agents is {agents}; 1 to {n}, the number of queries, is expected", hint=f"agents={n}, or less"
         )
     return torch.stack([part.mean(-2) for part in torch.tensor_split(q, agents, dim=-2)], -2)
 

@@ -132,7 +132,7 @@ def _suggest(name: str) -> str:
     close += [f"{PREFIX}{n}" for n in get_close_matches(path.name, names(), n=2, cutoff=0.6)]
     if close:
         return f"did you mean {', '.join(close)}?"
-    return "built-in models: " + ", ".join(f"{PREFIX}{n}" for n in names()) if names() else "give a directory"
+    return "workbench model list shows the built-in ones; or give the path of a directory"
 
 
 def _looks_like_path(name: str) -> bool:

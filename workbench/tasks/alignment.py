@@ -285,7 +285,7 @@ def too_few(
     message = f"{len(found)} of {total} pairs of task {found.pairs.task!r} align with this tokenizer"
     message += f"; {minimum} needed"
     if found.dropped:
-        said = "; ".join(f"{count} {KINDS[kind]}" for kind, count in found.reasons.items())
+        said = "; ".join(f"{count} ({KINDS[kind]})" for kind, count in found.reasons.items())
         first = found.dropped[0]
         message += f". Dropped: {said}\n  first: pair {first.id}: {first.reason}"
     if words := list(count_words(found.dropped).items())[:8]:

@@ -74,9 +74,18 @@ def fit_pairs(
     best = max(found, key=len)  # the first of those
     if len(best) >= minimum:
         return best
-    problem = too_few(best, minimum)
+    problem = too_few(best, minimum, hint=_instead(best))
     tried = "; ".join(f"{key} {', '.join(map(str, values))}" for key, values in open_options.items())
     raise TaskError(f"{problem.message}\n  tried: {tried}", hint=problem.hint) if tried else problem
+
+
+def _instead(found: AlignedPairs) -> str:
+    """What to take in place of a task whose pairs do not fit the model."""
+    if "picture" in found.reasons:
+        return (
+            "take a model that reads such pictures, -m zoo:vlm or -m zoo:marked, or a task of words: -t ioi"
+        )
+    return "take another task or tokenizer, or ask for more pairs: -n 64"
 
 
 def _require_classes(pairs: Pairs, outputs: Outputs) -> None:

@@ -113,7 +113,10 @@ def refuse(problems: Iterable[Problem], where: str) -> None:
     listed = "".join(f"\n  {problem}" for problem in problems[:20])
     more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    raise TaskError(f"{where}: {count}{listed}{more}", hint="docs/pairs-format.md describes the format")
+    raise TaskError(
+        f"{where}: {count}{listed}{more}",
+        hint="correct the lines; workbench task check FILE reads them again (docs/pairs-format.md)",
+    )
 
 
 def _parsed_lines(stream: BinaryIO, problems: list[Problem]) -> Iterator[tuple[int, object]]:

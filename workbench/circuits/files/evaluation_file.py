@@ -104,7 +104,7 @@ def load_evaluation(path: str | os.PathLike[str]) -> Judgement:
         found = judged_today(document, opened.origin.notes)
     except (KeyError, ValueError, TypeError, IndexError, OptionError) as problem:
         raise CircuitError(
-            f"{file}: its evidence cannot be judged: {problem}",
+            f"{file}: its evidence cannot be judged: {getattr(problem, 'message', problem)}",
             hint="evaluate it again: workbench evaluate CIRCUIT --full --replace",
         ) from problem
     words = (

@@ -246,5 +246,5 @@ def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
         hint = "where attention is plain, float32 lets it be written to the head output: --dtype float32"
         raise ModelError(
             f"{node}: an edit of {site} is silently ignored by this architecture, so it is refused",
-            hint=hint if site == "pattern" else "workbench model show says what works",
+            hint=hint if site == "pattern" else "workbench model show NAME says what works",
         )

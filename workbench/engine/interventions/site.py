@@ -32,7 +32,8 @@ def check_layer(node: Node, n_layers: int) -> None:
     """
     if node != INPUT.at(node.position) and node.layer is not None and node.layer >= n_layers:
         raise ModelError(
-            f"{node}: the model has layers 0 to {n_layers - 1}", hint="workbench model show says what it has"
+            f"{node}: the model has layers 0 to {n_layers - 1}",
+            hint="workbench model show NAME says what it has",
         )
 
 
@@ -45,5 +46,5 @@ def check_index(node: Node, count: int) -> None:
     if node.index is not None and node.index >= count:
         raise ModelError(
             f"{node}: layer {node.layer} has {node.kind}s 0 to {count - 1}",
-            hint="workbench model show says what it has",
+            hint="workbench model show NAME says what it has",
         )

@@ -57,7 +57,7 @@ def scale_keys(
     if share == "uniform":
         if visible is None or factor > 1:
             raise OptionError(
-                f"share is 'uniform' with a factor of {factor}; expected visible keys, and a factor of at most 1",
+                f"the factor is {factor}; equal parts need the visible keys, and a factor of at most 1",
                 hint="share='proportional', or visible=... and a factor from 0 to 1",
             )
         theirs = (recipients & visible).to(pattern.dtype).expand_as(pattern)

@@ -25,7 +25,7 @@ def cue_rows(
     check_at_least("fillers", fillers, 1)
     if not 1 <= cues <= length - 2:
         raise OptionError(
-            f"cues is {cues}; expected 1 to {length - 2}, which fit between a cue and a question of {length} tokens",
+            f"{cues} words between a cue and a question do not fit into {length} tokens; expected 1 to {length - 2}",
             hint=f"cues={max(length - 2, 1)}, or a longer length",
         )
     inputs = rng.integers(words, words + fillers, (n, length))

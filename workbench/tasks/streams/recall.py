@@ -27,7 +27,7 @@ def recall_rows(
     check_at_least("pairs", pairs, 1)
     if not 1 <= queries <= pairs <= keys:
         raise OptionError(
-            f"queries is {queries}, pairs {pairs}, keys {keys}; expected 1 <= queries <= pairs <= keys",
+            f"{queries} of {pairs} pairs are asked, among {keys} keys; expected 1 <= queries <= pairs <= keys",
             hint="pairs=2, queries=1, keys=4",
         )
     shown = rng.permuted(np.tile(np.arange(keys), (n, 1)), axis=1)[:, :pairs]

@@ -34,7 +34,7 @@ def repeated_rows(
     check_at_least("tokens", tokens, 2)
     if not 2 <= low <= high <= length - 2:
         raise OptionError(
-            f"periods are {low} to {high} of {length} tokens; expected 2 <= low <= high <= length - 2",
+            f"periods {low} to {high} of {length} tokens; expected 2 <= low <= high <= length - 2",
             hint="length=8, periods=(3, 3)",
         )
     period = rng.integers(low, high + 1, (n, 1))
