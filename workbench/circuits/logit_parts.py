@@ -112,7 +112,8 @@ class LogitParts(Shown, shown_in="workbench.circuits.show.logit_parts"):
         expected = (len(self.labels), len(self.total))
         if self.values.shape != expected or self.live.shape != expected:
             raise ShapeError(
-                f"values {self.values.shape} and live {self.live.shape} are not {expected} (row, pair)"
+                f"values {self.values.shape} and live {self.live.shape} are not {expected} (row, pair)",
+                hint="give one row for each label and one column for each pair",
             )
 
     @property

@@ -115,6 +115,7 @@ def check_numbers(options: Mapping[str, Any], what: str = "") -> None:
         >>> check_numbers({"steps": 10**20}, "method eap-ig")
         Traceback (most recent call last):
         workbench.core.errors.OptionError: option steps of method eap-ig is about 10^20; at most 1,000,000,000 is taken
+          hint: give a smaller one: steps=100
     """
     of = f" of {what}" if what else ""
     for name, value in options.items():

@@ -84,7 +84,10 @@ def _check_model(runs: PairedRuns, by: By) -> None:
         raise ModelError("logits are taken apart for the language model alone", hint="leave out with_tower")
     wires = runs.wiring
     if not wires.residual_is_sum or {"early", "between"} & set(wires.errors):
-        raise ModelError(f"what leaves the last layer cannot be taken apart: {wires.why_no_edges()}")
+        raise ModelError(
+            f"what leaves the last layer cannot be taken apart: {wires.why_no_edges()}",
+            hint="measure exact effects instead: workbench ablate",
+        )
     if by == "head" and not runs.wiring.head_writes:
         raise ModelError(
             "a norm follows the sum of the heads, so no head writes to the logits by itself",
@@ -122,7 +125,10 @@ def _of_batch(runs: PairedRuns, batch: Batch, by: By) -> _Seen:
     rest = streams[-1] - written.sum(1)  # what belongs to no part: biases of attention
     unexplained = float((rest - rest.mean(0)).abs().max() / (1 + streams[-1].abs().max()))
     if not unexplained <= TOLERANCE.get(runs.dtype, 2e-4):
-        raise ModelError(f"what the parts write does not sum to the stream (off by {unexplained:.2g})")
+        raise ModelError(
+            f"what the parts write does not sum to the stream (off by {unexplained:.2g})",
+            hint="--dtype float32, or exact effects instead: workbench ablate",
+        )
     toward = slope @ out.matrix.T  # of the metric in what leaves the last norm
     frozen = _Frozen.of(out, toward, runs.metric.direction)
     total = runs.metric.direction * runs.measure(batch, runs.clean_output(batch)).double()
