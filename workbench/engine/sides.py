@@ -105,7 +105,10 @@ def _read_at(wiring: Wiring, *, meets: bool) -> HandOver:
     if meets:
         return HandOver(hook=f"{wiring.prefix}.{wiring.n_layers - 1}.hook_out")
     if isinstance(wiring.hand_over, str):
-        raise ModelError(f"no edges from its tower to the language model: {wiring.hand_over}")
+        raise ModelError(
+            f"no edges from its tower to the language model: {wiring.hand_over}",
+            hint="leave out --with-tower: edges of the language model alone",
+        )
     return wiring.hand_over
 
 
