@@ -85,6 +85,8 @@ def _instead(found: AlignedPairs) -> str:
         return (
             "take a model that reads such pictures, -m zoo:vlm or -m zoo:marked, or a task of words: -t ioi"
         )
+    if "unknown" in found.reasons:
+        return "take a model whose tokenizer knows these words, or another task: workbench task list"
     return "take another task or tokenizer, or ask for more pairs: -n 64"
 
 
