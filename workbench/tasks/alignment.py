@@ -17,7 +17,8 @@ from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.picture_ids import PictureAligner
 from workbench.tasks.pictures.sight import Sight
-from workbench.tasks.token_ids import Aligner, Drop
+from workbench.tasks.prompt_tokens import Drop
+from workbench.tasks.token_ids import Aligner
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

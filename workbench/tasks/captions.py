@@ -13,7 +13,7 @@ from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.picture_ids import PictureAligner
 from workbench.tasks.pictures.sight import Sight
-from workbench.tasks.token_ids import Drop
+from workbench.tasks.prompt_tokens import Drop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

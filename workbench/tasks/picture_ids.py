@@ -10,7 +10,8 @@ import numpy as np
 from workbench.tasks.outputs import Outputs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.pictures.sight import Sight
-from workbench.tasks.token_ids import Drop, class_of
+from workbench.tasks.prompt_tokens import Drop
+from workbench.tasks.token_ids import class_of
 
 
 @dataclass(frozen=True, kw_only=True)

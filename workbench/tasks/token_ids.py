@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -12,48 +12,13 @@ import numpy as np
 
 from workbench.core.errors import TaskError
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
-from workbench.tasks.pairs import Pair, Pairs, Span
+from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.pictures.image import Picture
 from workbench.tasks.pictures.sight import Sight
+from workbench.tasks.prompt_tokens import Drop, PromptTokens, different_length, position_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-class Drop(Exception):
-    """Why a pair is left out: the kind of reason, a sentence, the words at fault."""
-
-    def __init__(self, kind: str, reason: str, words: Iterable[str] = ()) -> None:
-        self.kind, self.reason, self.words = kind, reason, words
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """One prompt: its ids and the characters each covers (special tokens cover none)."""
-
-    text: str
-    ids: list[int]
-    spans: list[Span]
-    special: list[bool]
-
-    def covering(self, span: Span) -> list[int]:
-        return [
-            index
-            for index, (start, end) in enumerate(self.spans)
-            if not self.special[index] and start < span[1] and end > span[0]
-        ]
-
-    def spread(self, index: int, instead: Sequence[int]) -> _Tokens:
-        """The same with these ids in place of one token; each covers what it did."""
-        spans, special = (
-            [*row[:index], *[row[index]] * len(instead), *row[index + 1 :]]
-            for row in (self.spans, self.special)
-        )
-        return _Tokens(self.text, [*self.ids[:index], *instead, *self.ids[index + 1 :]], spans, special)
-
-    def token(self, index: int) -> str:
-        start, end = self.spans[index]
-        return self.text[start:end]
 
 
 @dataclass(kw_only=True)
@@ -71,7 +36,7 @@ class Aligner:
     other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
     sight: Sight | None = None
-    prompts: dict[str, _Tokens] = field(default_factory=dict)
+    prompts: dict[str, PromptTokens] = field(default_factory=dict)
     answers: dict[tuple[str, str], int | Drop] = field(default_factory=dict)
 
     def read_ahead(self, pairs: Pairs) -> None:
@@ -96,9 +61,9 @@ class Aligner:
         columns = zip(texts, out["input_ids"], out["offset_mapping"], out["special_tokens_mask"], strict=True)
         for text, ids, spans, special in columns:
             marks = [bool(mark) and a == b for mark, (a, b) in zip(special, spans, strict=True)]
-            self.prompts[text] = _Tokens(text, list(ids), [tuple(span) for span in spans], marks)
+            self.prompts[text] = PromptTokens(text, list(ids), [tuple(span) for span in spans], marks)
 
-    def _slow(self, text: str) -> _Tokens:
+    def _slow(self, text: str) -> PromptTokens:
         """Character spans without offsets, from how many tokens each prefix of the text has."""
         if self.special_tokens:
             raise TaskError(
@@ -114,7 +79,7 @@ class Aligner:
                 done += 1
         if len(ends) != len(ids):
             ends += [len(text)] * (len(ids) - len(ends))
-        return _Tokens(text, ids, list(zip([0, *ends[:-1]], ends, strict=True)), [False] * len(ids))
+        return PromptTokens(text, ids, list(zip([0, *ends[:-1]], ends, strict=True)), [False] * len(ids))
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
@@ -148,11 +113,11 @@ class Aligner:
         for side, ids in (("clean", clean_ids), ("corrupted", corrupted_ids)):
             self._check_embedded(side, ids, shown=pair.image is not None)
         if len(clean_ids) != len(corrupted_ids):
-            raise _different_length(clean, corrupted, len(clean_ids), len(corrupted_ids))
+            raise different_length(clean, corrupted, len(clean_ids), len(corrupted_ids))
         if self.n_ctx is not None and len(clean_ids) > self.n_ctx:
             raise Drop("context", f"{len(clean_ids)} tokens, the model's context holds {self.n_ctx}")
         positions = {
-            name: _position(name, *spans, clean, corrupted) for name, spans in pair.positions.items()
+            name: position_of(name, *spans, clean, corrupted) for name, spans in pair.positions.items()
         }
         positions["end"] = max(index for index, special in enumerate(clean.special) if not special)
         if shift != other_shift:
@@ -180,7 +145,7 @@ class Aligner:
             return [bos, *ids], 1
         return ids, 0
 
-    def _check_known(self, side: str, tokens: _Tokens) -> None:
+    def _check_known(self, side: str, tokens: PromptTokens) -> None:
         if not any(not special for special in tokens.special):
             raise Drop("empty", f"the {side} prompt has no tokens")
         unknown = self.tokenizer.unk_token_id
@@ -197,7 +162,7 @@ class Aligner:
                 "unknown", f"the {side} prompt has words this tokenizer does not know: {listed}", words
             )
 
-    def _with_picture(self, side: str, tokens: _Tokens, picture: Picture | None) -> _Tokens:
+    def _with_picture(self, side: str, tokens: PromptTokens, picture: Picture | None) -> PromptTokens:
         """The tokens with as many for the picture as the model gives it."""
         if picture is None:
             return tokens
@@ -257,7 +222,7 @@ class Aligner:
         if other:
             raise Drop("not text", f"the {side} prompt: {next(iter(other.values()))}", other)
 
-    def _answers(self, pair: Pair, prompt: _Tokens, answers: Sequence[str]) -> tuple[int, ...]:
+    def _answers(self, pair: Pair, prompt: PromptTokens, answers: Sequence[str]) -> tuple[int, ...]:
         if self.outputs.classes:
             return tuple(class_of(self.outputs, answer) for answer in answers)
         last_word = re.findall(r"\S*\s*$", pair.clean)[0]  # an answer can merge with no more than this
@@ -364,56 +329,3 @@ def not_text(
             f"{what} stands for {'an' if kind[0] in 'aeiou' else 'a'} {kind}, and the model is given text alone"
         )
     return found
-
-
-def _position(name: str, clean_span: Span, corrupted_span: Span, clean: _Tokens, corrupted: _Tokens) -> int:
-    index = _last_token(name, clean_span, clean, "clean")
-    other = _last_token(name, corrupted_span, corrupted, "corrupted")
-    if index != other:
-        words = [clean.text[slice(*clean_span)], corrupted.text[slice(*corrupted_span)]]
-        found = f"token {index} of the clean and token {other} of the corrupted prompt"
-        raise Drop("position", f"position {name} is {found} ({words[0]!r} / {words[1]!r})", words)
-    return index
-
-
-def _last_token(name: str, span: Span, tokens: _Tokens, side: str) -> int:
-    covering = tokens.covering(span)
-    word = tokens.text[slice(*span)]
-    if not covering:
-        raise Drop("position", f"position {name} ({word!r}) covers no token of the {side} prompt", [word])
-    start, end = tokens.spans[covering[0]][0], tokens.spans[covering[-1]][1]
-    outside = tokens.text[start : span[0]] + tokens.text[span[1] : end]
-    if outside.strip():
-        parts = " + ".join(repr(tokens.token(index)) for index in covering)
-        reason = f"position {name} ({word!r}) of the {side} prompt is not made of whole tokens: {parts}"
-        raise Drop("position", reason, [word])
-    return covering[-1]
-
-
-def _different_length(clean: _Tokens, corrupted: _Tokens, n_clean: int, n_corrupted: int) -> Drop:
-    both = min(len(clean.ids), len(corrupted.ids))
-    first = next((i for i in range(both) if clean.ids[i] != corrupted.ids[i]), both)
-    names = [
-        repr(tokens.token(first)) if first < len(tokens.ids) else "(end)" for tokens in (clean, corrupted)
-    ]
-    reason = (
-        f"{n_clean} clean and {n_corrupted} corrupted tokens; first difference: "
-        f"token {first + n_clean - len(clean.ids)} {names[0]} / {names[1]}"
-    )
-    return Drop("length", reason, _uneven_words(clean, corrupted, first))
-
-
-def _uneven_words(clean: _Tokens, corrupted: _Tokens, first: int) -> list[str]:
-    """Words that take the place of one another but have different numbers of tokens."""
-    spans = [
-        [found.span() for found in re.finditer(r"\w+|[^\w\s]+", tokens.text)] for tokens in (clean, corrupted)
-    ]
-    if len(spans[0]) == len(spans[1]):
-        words = []
-        for a, b in zip(*spans, strict=True):
-            sizes = len(clean.covering(a)), len(corrupted.covering(b))
-            if sizes[0] != sizes[1]:
-                words.append(clean.text[slice(*a)] if sizes[0] > sizes[1] else corrupted.text[slice(*b)])
-        if words:
-            return words
-    return [tokens.token(first).strip() for tokens in (clean, corrupted) if first < len(tokens.ids)]
