@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from workbench.bench.defence import MOST_TASKS, cut_out, variation
+from workbench.bench.part_scores import halves_of, templates_of
 from workbench.bench.settings import GRID, SHOWN, STABLE_SHARE, Level, Variant
 from workbench.circuits.scores import Ranking, Scores
-from workbench.circuits.verdicts.decisions import LEAST_GROUP
 from workbench.core.errors import OptionError
 from workbench.core.stats.agreement import chance_jaccard, mean_jaccard, pearson, spearman
 from workbench.core.stats.sampled_agreement import correlation
@@ -310,7 +310,7 @@ def _stability(
     def again(data: PairedRuns, seed: int = seeds[0]) -> set[str]:
         return pick(timed(data, variant, level, seed=seed).scores)
 
-    first, halves = pick(scores), _halves_of(scores)
+    first, halves = pick(scores), halves_of(scores)
     if has_seed(variant):
         said["seeds"] = number(mean_jaccard([first, *(again(runs.found_on, s) for s in seeds[1:])]))
     if halves is not None:
@@ -325,7 +325,7 @@ def _stability(
         said["halves"] = number(mean_jaccard([again(half) for half in runs.halves()]))
     if (null := _null_halves(runs, variant, level, seeds[0], means=means)) is not None:
         said["null"] = number(mean_jaccard([pick(half) for half in null]))
-    if len(templates := _templates_of(scores, runs.found_on)) > 1:
+    if len(templates := templates_of(scores, runs.found_on)) > 1:
         said["templates"] = number(mean_jaccard([pick(one) for one in templates]))
     said["draws"] = number(mean_jaccard([first, *(again(data) for data in runs.draws[1:])]))
     return said
@@ -344,42 +344,9 @@ def _null_halves(
     except OptionError:
         return None
     if means:
-        return _halves_of(timed(null, variant, level, seed=seed).scores)
+        return halves_of(timed(null, variant, level, seed=seed).scores)
     one, two = (null.subset(range(k, null.n_pairs, 2)) for k in (0, 1))
     return timed(one, variant, level, seed=seed).scores, timed(two, variant, level, seed=seed).scores
-
-
-def _templates_of(scores: Scores, runs: PairedRuns) -> list[Scores]:
-    """Scores of the pairs of each template that has enough of them, where scores are plain means over pairs."""
-    if not _is_mean(scores):
-        return []
-    groups = np.array([pair.group for pair in runs.pairs.pairs])
-    names = [g for g in dict.fromkeys(groups.tolist()) if (groups == g).sum() >= LEAST_GROUP]
-    return [_over_pairs(scores, groups == name) for name in names]
-
-
-def _halves_of(scores: Scores) -> tuple[Scores, Scores] | None:
-    """Scores of every other pair and of the rest, where scores are plain means over pairs; else None."""
-    if not _is_mean(scores):
-        return None
-    return _over_pairs(scores, slice(0, None, 2)), _over_pairs(scores, slice(1, None, 2))
-
-
-def _is_mean(scores: Scores) -> bool:
-    """Say whether scores are plain means over pairs."""
-    by_pair = scores.per_pair
-    if by_pair is None or len(by_pair) < 2:
-        return False
-    # 1e-4: a mean of float32 numbers in another order
-    off = np.abs(np.where(scores.exists, by_pair.mean(0) - scores.values, 0.0)).max()
-    return bool(off <= 1e-4 * np.abs(scores.values[scores.exists]).max())
-
-
-def _over_pairs(scores: Scores, pairs: slice | np.ndarray) -> Scores:
-    """Scores of some of the pairs."""
-    assert scores.per_pair is not None  # they are plain means over pairs
-    values = np.where(scores.exists, scores.per_pair[pairs].mean(0), np.nan)
-    return replace(scores, values=values, per_pair=None)
 
 
 def gap_of(judged: PairedRuns) -> dict[str, Any]:
