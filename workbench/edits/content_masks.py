@@ -8,7 +8,7 @@ from torch import Tensor
 
 from workbench.core.errors import OptionError
 from workbench.edits.kept_keys import keep_own
-from workbench.edits.kinds import ContentMask
+from workbench.edits.mask_kinds import ContentMask
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.visible import visible
 from workbench.masks.derived import same_degree

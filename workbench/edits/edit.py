@@ -180,3 +180,15 @@ def heads_among(addresses: Sequence[str], layers: Sequence[int], n_heads: int) -
         own = range(n_heads) if node.index is None else (node.index,)
         found.setdefault(node.depth, set()).update(own)
     return {layer: tuple(sorted(heads)) for layer, heads in sorted(found.items())}
+
+
+def check_heads(heads: Sequence[str]) -> None:
+    """Refuse an edit without heads, or of something else.
+
+    Raises:
+        OptionError: if there are none, or an address is of something else.
+    """
+    if not heads:
+        raise OptionError("the edit has no heads", hint="heads=('a5.h3',), or ('a5',) for a layer")
+    for text in heads:
+        head_of(text)

@@ -13,7 +13,7 @@ import numpy as np
 from workbench.core.errors import OptionError
 from workbench.core.progress import Progress, silent
 from workbench.edits.edit import ModelEdit
-from workbench.edits.kinds import ContentMask, Mask
+from workbench.edits.mask_kinds import ContentMask, Mask
 from workbench.edits.measure import CHANGES, Measured
 from workbench.edits.pattern_worth import Texts, count_heads
 from workbench.edits.substitute import CONTROLS, places_among

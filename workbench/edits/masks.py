@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
 from workbench.edits.kept_keys import keep_own, recompute_scores
-from workbench.edits.kinds import Mask
+from workbench.edits.mask_kinds import Mask
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.rotary import own_positions, rotary_of
 from workbench.edits.visible import visible

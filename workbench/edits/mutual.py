@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from jaxtyping import Bool
 from torch import Tensor
 
-from workbench.edits.kinds import Mask
 from workbench.edits.leaks import depends
+from workbench.edits.mask_kinds import Mask
 from workbench.edits.masks import causal, unlock, unlock_at_random
 from workbench.heads.asked_pictures import AskedPictures, RightAndLoss, right_and_loss, with_words
 

@@ -23,7 +23,7 @@ import numpy as np
 from workbench.core.claims import Rows
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.edits.kinds import ContentMask, Mask
+from workbench.edits.mask_kinds import ContentMask, Mask
 from workbench.masks import sequences
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried

@@ -24,7 +24,8 @@ import numpy as np
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.edits import kinds, substitute
+from workbench.edits import substitute
+from workbench.edits.mask_kinds import Mask
 from workbench.engine.generation_cost import cost_rows, generation_cost, qwen3
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
@@ -128,7 +129,7 @@ def _sparse(c: Conditions, setting: Setting) -> None:
     c[SPARSE] = answers(substitute.Substitute(heads=heads, pattern="top-k", keys=o.keys))
     most = max(map(len, runs.pairs.clean))
     settings = {"heads": heads, "mask": "window", "tokens": most, "width": o.keys}
-    c[LAST] = answers(kinds.Mask.made_of(settings))
+    c[LAST] = answers(Mask.made_of(settings))
     c.draws[RANDOM] = [
         answers(substitute.Substitute(heads=heads, pattern="random", keys=o.keys, seed=seed))
         for seed in range(o.draws)

@@ -21,7 +21,7 @@ from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.association import slope
 from workbench.core.stats.intervals import SHARE
-from workbench.edits.kinds import Mask
+from workbench.edits.mask_kinds import Mask
 from workbench.masks import grids
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, answers, untried

@@ -64,7 +64,7 @@ WISHES = (
     ),
     Wish(
         want="restrict what attention may see",
-        functions=("edits.kinds.Mask", "masks.registry.mask"),
+        functions=("edits.mask_kinds.Mask", "masks.registry.mask"),
         command="workbench attention mask -m MODEL -t TASK --mask window:16",
     ),
     Wish(
