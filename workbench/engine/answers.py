@@ -57,3 +57,9 @@ def _padded(rows: Sequence[Sequence[int]], device: torch.device | str) -> tuple[
     mask = np.arange(width) < np.array([len(row) for row in rows], dtype=np.int64)[:, None]
     ids[mask] = [token for row in rows for token in row]
     return torch.as_tensor(ids, device=device), torch.as_tensor(mask, device=device)
+
+
+def arrays(values: Tensor, rightly: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the metric, and which pairs are answered rightly where the model has answers, as numpy arrays."""
+    right = torch.cat(list(rightly)).double().cpu().numpy() if rightly else None
+    return values.double().cpu().numpy(), right

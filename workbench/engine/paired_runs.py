@@ -22,11 +22,11 @@ from workbench.core.errors import ModelError, OptionError, check_numbers
 from workbench.core.run_record import digest_of
 from workbench.core.show import Shown
 from workbench.core.text import printable
-from workbench.engine.answers import Answers
+from workbench.engine.answers import Answers, arrays
 from workbench.engine.batch import Batch, RunName
 from workbench.engine.distribute import Here
 from workbench.engine.metrics import Metric, MetricFunction, get_metric, metric_from_file
-from workbench.engine.passes import Passes, arrays
+from workbench.engine.passes import Passes
 from workbench.model.captions import captioned, is_captioned, with_captions
 from workbench.model.hooks import hook_name
 from workbench.model.pixels import with_pictures

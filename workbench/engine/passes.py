@@ -6,10 +6,10 @@ anything, and every hook of a pass is one that they have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,20 +17,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError
-from workbench.core.progress import Progress, silent
-from workbench.engine.answers import Answers
+from workbench.engine.answers import Answers, arrays
 from workbench.engine.batch import Batch, RunName
 from workbench.engine.metrics import Metric, accuracy
+from workbench.engine.watched_model import WatchedModel
 from workbench.model import hooks
-from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks, Hook, is_walked
 from workbench.model.hooks import Wiring, hook_name, resume_from
-from workbench.model.identity import ModelIdentity, identity
 from workbench.model.inner_towers import stack_of
-from workbench.model.probe import record, wiring
+from workbench.model.probe import record
 from workbench.model.prompt import Prompt
 from workbench.model.sealed import Sealed
-from workbench.model.standing import state_of
 from workbench.model.trial import blocks_of
 from workbench.model.unhooked import entering, read_out
 
@@ -50,107 +47,26 @@ class Begun:
     resid: Float[Tensor, "row pos d_model"]
 
 
-class Passes:
+class Passes(WatchedModel):
     """Passes of one model, measured with one metric.
-
-    A sealed model is opened when something but its plain blocks is asked for.
 
     Attributes:
         not_plain: Batches that plain blocks are not used for, and why.
-        kept: What others measured on these runs and keep with them.
     """
 
     def __init__(self, model: TransformerBridge | Sealed, wiring: Wiring, metric: Metric) -> None:
-        self._of, self.wiring, self.metric = model, wiring, metric
+        super().__init__(model, wiring)
+        self.metric = metric
         self.not_plain: dict[tuple[int, int], str] = {}
         # metric of passes that were recorded, and which of their pairs are answered rightly
         self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
-        self._known: dict[Any, Any] | None = None  # what was asked of the model while it is left alone
         self._entered: dict[Prompt, Tensor] = {}  # what enters the first layer of prompts with pictures
-        self._state = self._state_now()  # of which everything that is kept here was measured
-        self.kept: dict[str, Any] = {}
-
-    @property
-    def model(self) -> TransformerBridge:
-        """The model; a sealed one is opened now."""
-        return self._of.open() if isinstance(self._of, Sealed) else self._of
-
-    @property
-    def sealed(self) -> Sealed | None:
-        """The model while nothing has needed more of it than its plain blocks; nobody can have changed it then."""
-        return self._of if isinstance(self._of, Sealed) and not self._of.is_open else None
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Who the model is."""
-        return self.sealed.identity if self.sealed else identity(self.model)
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu") if self.sealed else next(iter(self.model.parameters())).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
-        return torch.float32 if self.sealed else next(iter(self.model.parameters())).dtype
-
-    def output_matrix(self, layer: int) -> Float[Tensor, "head d_head d_model"]:
-        """``W_O`` of a layer."""
-        return (
-            self.sealed.plain.output_matrix(layer) if self.sealed else hooks.output_matrix(self.model, layer)
-        )
-
-    @contextmanager
-    def left_alone(self, progress: Progress) -> Iterator[Progress]:
-        """Inside, each question about the model is asked once, and again after ``progress``: others may act there."""
-
-        def told(done: int, total: int, what: str) -> None:
-            progress(done, total, what)
-            self._known = {}
-
-        outer, self._known = self._known, {}
-        try:
-            self.settle(every_number=True)
-            yield silent if progress is silent else told
-        finally:
-            self._known = None if outer is None else {}
-
-    def settle(self, *, every_number: bool = False) -> None:
-        """Forget what was measured if the model is no longer what it was: hooks came or went, weights changed.
-
-        Args:
-            every_number: Also look for numbers that were written past torch; for the start of a measurement.
-
-        Raises:
-            ModelError: if a part of the model is in training mode.
-        """
-        state = self._asked("state", lambda: self._state_now(every_number=every_number))
-        if state != self._state:
-            found = wiring(self.model)
-            self.wiring = found.joined() if self.wiring.with_tower else found
-            self.forget()
-            self._state = state
-
-    def _state_now(self, *, every_number: bool = False) -> tuple[Any, ...]:
-        """What the model is now; as long as it is sealed nobody can have changed it."""
-        return () if self.sealed else state_of(self.model, every_number=every_number)
 
     def forget(self) -> None:
         """Forget everything that was measured."""
-        for held in (self._seen, self.not_plain, self.kept, self._entered):
+        super().forget()
+        for held in (self._seen, self.not_plain, self._entered):
             held.clear()
-
-    def _asked(self, question: Any, ask: Callable[[], Any]) -> Any:
-        if self._known is None:
-            return ask()
-        if question not in self._known:
-            self._known[question] = ask()
-        return self._known[question]
-
-    def is_bare(self) -> bool:
-        """Whether nobody attached anything to the model; known where it gave its blocks."""
-        given = any(isinstance(answer, Blocks) for answer in (self._known or {}).values())
-        return given or self._asked("bare", lambda: self.sealed is not None or is_bare(self.model))
 
     def last_only(self, batch: Batch) -> bool:
         """Whether only the last position's logits are read."""
@@ -478,9 +394,3 @@ class Passes:
     ) -> None:
         """Keep the metric of a run of the model with nothing attached, and which pairs it answers rightly."""
         self._seen.setdefault((run, int(batch.index[0]), len(batch)), arrays(values, rightly))
-
-
-def arrays(values: Tensor, rightly: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray | None]:
-    """The metric, and which pairs are answered rightly where the model has answers, as numpy arrays."""
-    right = torch.cat(list(rightly)).double().cpu().numpy() if rightly else None
-    return values.double().cpu().numpy(), right
