@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.core.errors import ModelError, OptionError, expect, explaining
+from workbench.core.errors import ModelError, OptionError, expect
 from workbench.model import builtin as zoo
 from workbench.model import (
     classifiers,
@@ -33,21 +33,18 @@ from workbench.model import (
     several_devices,
     tokenizers,
 )
-from workbench.model.digest import Weight, digest_config
+from workbench.model.digest import Weight
 from workbench.model.directory import refuse_wrong_index, weight_files
-from workbench.model.identity import PROCESSING, ModelIdentity, identity, record
-from workbench.model.notebook import show_in_notebooks
-from workbench.model.other_inputs import other_inputs, takes_more_than_text
-from workbench.model.own_mask import note_of, run_under_own_mask
+from workbench.model.identity import identity
+from workbench.model.opened_bridge import OpenedBridge
+from workbench.model.own_mask import run_under_own_mask
 from workbench.model.pixels import with_noise
 from workbench.model.prompt import Prompt
 from workbench.model.settings import DTYPES, check_device, check_dtype, check_map, no_device
-from workbench.model.sight import give_sight, sight_from
+from workbench.model.sight import sight_from
 from workbench.model.towers.classes import READS, tower_class
 from workbench.model.towers.directory import Source, towers_from_directory, towers_from_model
-from workbench.model.unread import not_measured, unread_parts
 from workbench.model.weights import (
-    Lines,
     lines_of_checkpoint,
     lines_of_model,
     lines_of_native,
@@ -217,83 +214,6 @@ def _towers(
     return cast("TransformerBridge", towers)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """A bridge, and the plain forward's answer to probe tokens that it has to reproduce."""
-
-    bridge: TransformerBridge
-    tokenizer: PreTrainedTokenizerBase | None  # as found; TransformerLens gives its own copy invented tokens
-    tokens: Prompt
-    expected: Tensor
-    config: Mapping[str, object]
-    weights: Lines
-    sight: Sight | None = None
-    outputs: tuple[str, ...] = ()  # names of classes, where the model puts out classes
-
-    def finish(self, source: Source) -> TransformerBridge:
-        """Freeze the parameters, check parity, record who this is and return the bridge."""
-        bridge = self.bridge
-        other = other_inputs(self.config, self.tokenizer)
-        give_sight(bridge, self.sight)
-        bridge.eval()
-        bridge.requires_grad_(False)
-        found = self._parity(source)
-        notes = self._notes_on_tokens(source.name)
-        if notes:
-            # TransformerLens would prepend an invented BOS as text, which destroys the first word.
-            bridge.cfg.default_prepend_bos = False
-        own = note_of(getattr(bridge.original_model, "config", None))  # a native model has none
-        notes = (*notes, own) if own else notes
-        show_in_notebooks()
-        text_alone = self.sight is None and takes_more_than_text(self.config)
-        left = not_measured(unread_parts(bridge, self.tokens), self.weights.unread, text_alone=text_alone)
-        who = self._identity(source, parity=found, notes=(*notes, *left))
-        record(bridge, who, self.weights.by_name, other_inputs=other, not_measured=left)
-        return bridge
-
-    def _parity(self, source: Source) -> float:
-        """How far the bridge is from the plain forward; refused where that is too far."""
-        with explaining(
-            f"{source.name} opens and cannot be run",
-            error=ModelError,
-            hint="docs/families.md lists the architectures that run",
-        ):
-            found = parity.difference(self.bridge, self.tokens, self.expected)
-        parity.require_parity(found, self.expected, name=source.name, tolerance=source.tolerance)
-        return found
-
-    def _notes_on_tokens(self, name: str) -> tuple[str, ...]:
-        """What a user should know about the tokenizer; refused where it has tokens that the model does not know."""
-        tokenizer, d_vocab = self.tokenizer, self.bridge.cfg.d_vocab
-        if tokenizer is None:
-            return ("no tokenizer: it runs on token ids only",)
-        if tokenizer.vocab_size > d_vocab:
-            raise ModelError(
-                f"the tokenizer of {name} has {tokenizer.vocab_size} tokens, the model {d_vocab}",
-                hint="pass the tokenizer that belongs to the model: open_model(..., tokenizer=...)",
-            )
-        if tokenizer.bos_token_id is None:
-            return ("the tokenizer has no BOS token; none is prepended",)
-        return ()
-
-    def _identity(self, source: Source, *, parity: float, notes: tuple[str, ...]) -> ModelIdentity:
-        return ModelIdentity(
-            name=source.name,
-            kind=source.kind,
-            revision=source.revision,
-            dtype=str(self.expected.dtype).removeprefix("torch."),
-            device=str(self.expected.device),
-            digest=self.weights.digest,
-            file_digest=self.weights.file_digest,
-            config_digest=digest_config(self.config),
-            processing=PROCESSING,
-            parity=parity,
-            tokenizer=None if self.tokenizer is None else type(self.tokenizer).__name__,
-            notes=notes,
-            outputs=self.outputs,
-        )
-
-
 def _hugging_face(
     directory: Path,
     source: Source,
@@ -302,7 +222,7 @@ def _hugging_face(
     config: PretrainedConfig,
     trust_remote_code: bool,
     stored: Mapping[str, Weight],
-) -> _Opened:
+) -> OpenedBridge:
     stored = stored or stored_weights(directory)
     sight, seen = sight_from(config, directory), []
     tokens = _probe(config, sight, place.dtype)
@@ -325,7 +245,7 @@ def _hugging_face(
         stored=stored,
         probe=look,
     )
-    return _Opened(
+    return OpenedBridge(
         bridge=bridge,
         tokenizer=source.tokenizer,
         tokens=tokens,
@@ -337,7 +257,7 @@ def _hugging_face(
     )
 
 
-def _native(directory: Path, source: Source, place: _Place) -> _Opened:
+def _native(directory: Path, source: Source, place: _Place) -> OpenedBridge:
     tokenizer, device, dtype = source.tokenizer, place.device, place.dtype
     ready = None if tokenizer is None else tokenizers.prepare(tokenizer)
     bridge = native.load_native(directory, device=device, dtype=dtype, tokenizer=ready)
@@ -346,7 +266,7 @@ def _native(directory: Path, source: Source, place: _Place) -> _Opened:
     weights = {name: value.to(device=device, dtype=dtype) for name, value in stored.items()}
     expected = plain.native_forward(weights, bridge.cfg, tokens.ids.to(device))
     fields, names = native.read_native_config(directory).to_dict(), native.read_output_names(directory)
-    return _Opened(
+    return OpenedBridge(
         bridge=bridge,
         tokenizer=tokenizer,
         tokens=tokens,
@@ -383,7 +303,7 @@ def _open_memory(
     return _wrapped(model, source).finish(source)
 
 
-def _wrapped(model: PreTrainedModel, source: Source) -> _Opened:
+def _wrapped(model: PreTrainedModel, source: Source) -> OpenedBridge:
     """A bridge around a model in memory; what the model answers is computed before it is wrapped."""
     encoders.drop_pooler(model.eval())
     fields, sight = model.config.to_dict(), sight_from(model.config)
@@ -392,7 +312,7 @@ def _wrapped(model: PreTrainedModel, source: Source) -> _Opened:
     model.set_attn_implementation("eager")
     run_under_own_mask(model)
     expected = parity.plain_output(model, tokens)
-    return _Opened(
+    return OpenedBridge(
         bridge=huggingface.bridge_from_model(model, source.name, tokenizer=source.tokenizer),
         tokenizer=source.tokenizer,
         tokens=tokens,
