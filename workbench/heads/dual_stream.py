@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.core.errors import OptionError, ShapeError
+from workbench.core.errors import ModelError, OptionError, ShapeError
+from workbench.heads.tower_patterns import tower_patterns
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.heads.asked_pictures import AskedPictures
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +93,27 @@ def dual_stream(
     summary = stands_out > high + 1.5 * (high - low)
     chosen = _top(own, local) | _top(given, spatial)
     return DualStream(local=chosen & ~summary, summary=summary)
+
+
+def patches_of_asked(
+    tower: TransformerBridge, asked: AskedPictures, *, local: float = 0.25, spatial: float = 0.0
+) -> DualStream:
+    """Choose patches of the pictures that are asked about, by what a tower does on them.
+
+    Args:
+        tower: A model whose tower has a class token and the patches of the model that is asked.
+        local, spatial: As ``dual_stream`` has them.
+
+    Raises:
+        ModelError: if the tower has another grid.
+    """
+    patterns = tower_patterns(tower, [scene.pixels for scene in asked.scenes])
+    if patterns.shape[-1] != 1 + len(asked.image):
+        raise ModelError(
+            f"the tower has {patterns.shape[-1]} positions; a class token and {len(asked.image)} patches are expected",
+            hint="--set tower=own",
+        )
+    return dual_stream(patterns, local=local, spatial=spatial)
 
 
 def _top(values: Float[Tensor, "picture patch"], share: float) -> Bool[Tensor, "picture patch"]:

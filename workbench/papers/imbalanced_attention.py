@@ -23,22 +23,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from workbench.core.errors import ModelError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits.emphasise import LOCAL, SUMMARY, Emphasise
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import at_least, below, no_worse, slopes
-from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Control, Extension
+from workbench.papers.kit import Claim, Conditions, Paper, untried
+from workbench.papers.kit.criteria import below, no_worse, slopes
+from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Control, Extension, add_layers, answers, enough
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.questions import DESCRIBE
 
 with lazily():
-    from workbench.heads import asked_pictures, dual_stream, span_attention, told_scenes, tower_patterns
+    from workbench.heads import asked_pictures, dual_stream, existence, span_attention, told_scenes
     from workbench.model import probe
 
 # Criteria, fixed before anything was measured.
@@ -49,39 +47,25 @@ GIVEN, DEPTH = "attention to the picture in a layer", "layer"
 INVENTED, INVENTED_EDIT = "invented, as it is", "invented, emphasised"
 INVENTED_RANDOM = "invented, random patches"
 NAMED, NAMED_EDIT = "named of what is there, as it is", "named of what is there, emphasised"
-YES, YES_EDIT, YES_RANDOM = (
-    "yes though absent, as it is",
-    "yes though absent, emphasised",
-    "yes though absent, random",
-)
+YES, YES_EDIT = "yes though absent, as it is", "yes though absent, emphasised"
+YES_RANDOM = "yes though absent, random"
 RIGHTLY, RIGHTLY_EDIT = "right answers, as it is", "right answers, emphasised"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImbalancedSizes:
-    """Sizes.
+    """How much is said and asked, and how much scores are raised."""
 
-    Attributes:
-        pictures: That are described.
-        questions: About what is absent; and as many others about colours, shapes and places.
-        noise: Of the pixels.
-        alpha, beta: How much scores of patches for detail and for the whole are raised.
-        alphas: Of the table.
-        local, spatial: Shares of all patches.
-        tower: Whose class token chooses: ``own`` or a model by name.
-        draws: Random patches.
-    """
-
-    pictures: int = 160
-    questions: int = 400
-    noise: float = 0.12
-    alpha: float = LOCAL
-    beta: float = SUMMARY
-    alphas: tuple[float, ...] = (0.3, 0.5, 0.9, 1.5)
-    local: float = 0.25
-    spatial: float = 0.0
-    tower: str = "zoo:clip"
-    draws: int = 4
+    pictures: int = size(160, "that are described")
+    questions: int = size(400, "about what is absent; and as many others about colours, shapes and places")
+    noise: float = size(0.12, "of pixels")
+    alpha: float = size(LOCAL, "how much scores of patches for detail are raised")
+    beta: float = size(SUMMARY, "how much those of patches for the whole are")
+    alphas: tuple[float, ...] = size((0.3, 0.5, 0.9, 1.5), "of a table")
+    local: float = size(0.25, "share of all patches that are for detail")
+    spatial: float = size(0.0, "a further share, by what patches get from patches")
+    tower: str = size("zoo:clip", "whose class token chooses: own, or a model by name")
+    draws: int = size(4, "random patches")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -98,15 +82,13 @@ def measure(setting: Setting) -> Conditions:
     others = ask(kinds=KINDS, n=o.questions, seed=seed + 1)
     shown = ask(kinds=["colour"], n=o.pictures, seed=seed + 2)
     told = shown.asking(model, DESCRIBE)
-    yes = asked_pictures.token_of(model, "yes")
     tower = model if o.tower == "own" else setting.open(o.tower)
     c = Conditions(unit="share", within=SHARE, seed=setting.seed)
     _by_layer(c, model, others)
-    chosen = {id(one): _choose(tower, one, o) for one in (absent, others, shown)}
-    c.numbers |= {
-        "patches for detail": float(chosen[id(shown)].local.sum(-1).double().mean()),
-        "patches for the whole": float(chosen[id(shown)].summary.sum(-1).double().mean()),
-    }
+    choose = partial(dual_stream.patches_of_asked, tower, local=o.local, spatial=o.spatial)
+    chosen = {id(one): choose(one) for one in (absent, others, shown)}
+    for name, kind in (("detail", chosen[id(shown)].local), ("the whole", chosen[id(shown)].summary)):
+        c.numbers[f"patches for {name}"] = float(kind.sum(-1).double().mean())
 
     def under(asked, *, alpha: float = o.alpha, beta: float = o.beta, draw: int | None = None):
         """The edit for some rows of these prompts; ``draw`` takes random patches."""
@@ -123,17 +105,15 @@ def measure(setting: Setting) -> Conditions:
     def described(edit=None) -> Any:
         return told_scenes.hallucination(told_scenes.descriptions(model, told, under=edit), shown.scenes)
 
-    def says_yes(edit=None) -> np.ndarray:
-        return (asked_pictures.said(model, absent.prompt, under=edit) == yes).astype(float)
-
+    says_yes = partial(existence.says_yes, model, absent)
     rightly = partial(asked_pictures.answered, model, others)
     setting.progress(1, 3, "descriptions")
     plain, raised = described(), described(under(shown))
     c[INVENTED], c[INVENTED_EDIT] = plain.invented, raised.invented
     c[NAMED], c[NAMED_EDIT] = plain.recall, raised.recall
     c.draws[INVENTED_RANDOM] = [described(under(shown, draw=i)).invented for i in range(o.draws)]
-    c[YES], c[YES_EDIT] = says_yes(), says_yes(under(absent))
-    c.draws[YES_RANDOM] = [says_yes(under(absent, draw=i)) for i in range(o.draws)]
+    c[YES], c[YES_EDIT] = says_yes(), says_yes(under=under(absent))
+    c.draws[YES_RANDOM] = [says_yes(under=under(absent, draw=i)) for i in range(o.draws)]
     c[RIGHTLY], c[RIGHTLY_EDIT] = rightly(), rightly(under=under(others))
     c.numbers |= {"invented things": int((plain.invented * plain.named).sum()), "yes": int(c[YES].sum())}
     setting.progress(2, 3, "factors")
@@ -141,7 +121,7 @@ def measure(setting: Setting) -> Conditions:
     for alpha in o.alphas:
         beta = alpha * o.beta / o.alpha if o.alpha else o.beta
         at = partial(under, alpha=alpha, beta=beta)
-        rows.append((alpha, described(at(shown)), says_yes(at(absent)), rightly(under=at(others))))
+        rows.append((alpha, described(at(shown)), says_yes(under=at(absent)), rightly(under=at(others))))
     c.tables["How much scores are raised (alpha; beta in proportion)"] = [
         {"alpha": alpha, "CHAIR_i": d.chair, "CHAIR_s": d.any_invented.mean(), "recall": d.recall.mean()}
         | {"things named": d.named.mean(), "yes though absent": no.mean(), "right": right.mean()}
@@ -153,38 +133,15 @@ def measure(setting: Setting) -> Conditions:
 def _by_layer(c: Conditions, model, asked) -> None:
     """What the last token gives to the picture in every layer, heads averaged."""
     given = span_attention.span_attention(model, asked.prompt).sum(-1).mean(-1)
-    n, depth = given.shape
-    question = np.repeat(np.arange(n), depth).tolist()
-    c.add(GIVEN, given.flatten(), within=SHARE, unit="share of a row", clusters=question)
-    c.add(DEPTH, np.tile(np.arange(depth, dtype=float), n), unit="layer", clusters=question)
+    add_layers(c, GIVEN, DEPTH, given, unit="share of a row", within=SHARE)
     c.tables["Attention of the last token to the picture"] = [
-        {"layer": layer, "share": given[:, layer].mean()} for layer in range(depth)
+        {"layer": layer, "share": share} for layer, share in enumerate(given.mean(0))
     ]
 
 
-def _choose(tower, asked, o: ImbalancedSizes):
-    """The patches of every picture.
-
-    Raises:
-        ModelError: if the tower has another grid than the model.
-    """
-    patterns = tower_patterns.tower_patterns(tower, [scene.pixels for scene in asked.scenes])
-    if patterns.shape[-1] != 1 + len(asked.image):
-        raise ModelError(
-            f"the tower has {patterns.shape[-1]} positions; a class token and {len(asked.image)} patches are expected",
-            hint="--set tower=own",
-        )
-    return dual_stream.dual_stream(patterns, local=o.local, spatial=o.spatial)
-
-
-ABLE = needs(
-    at_least(RIGHTLY, RIGHT), f"{{{RIGHTLY}:.0%}} of the questions are answered rightly; 60% is asked for"
-)
-INVENTS = needs(
-    lambda c: c.numbers["invented things"] >= ENOUGH,
-    "{invented things} things are named that are not there; twenty are asked for",
-)
-SAYS_YES = needs(lambda c: c.numbers["yes"] >= ENOUGH, "{yes} absent things get a yes; twenty are asked for")
+ABLE = answers(RIGHTLY, RIGHT)
+INVENTS = enough("invented things", least=ENOUGH, of="{invented things} things are named that are not there")
+SAYS_YES = enough("yes", least=ENOUGH, of="{yes} absent things get a yes")
 CLAIMS = {
     "falls": Claim(
         "attention to the picture falls with depth",
