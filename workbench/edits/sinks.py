@@ -158,3 +158,22 @@ def p_of_each(changes: dict[str, np.ndarray], *, falls: bool = False) -> dict[st
     """
     ps = holm([sign_test_p(-change if falls else change) for change in changes.values()])
     return dict(zip(changes, map(float, ps), strict=True))
+
+
+def text_quizzes(
+    model: TransformerBridge, files: Sequence[str], *, n: int, size: int, seed: int
+) -> tuple[Quiz, Quiz]:
+    """Make a quiz of the first half of some files, to choose heads, and one of the other half, to judge them.
+
+    Args:
+        n: Windows of both together, of ``size`` tokens each.
+
+    Raises:
+        OptionError: if there are fewer than two windows in a half.
+    """
+    rng, half = np.random.default_rng(seed), len(files) // 2
+    first, second = (
+        Quiz(name="text", model=model, windows=windows_of(model, part, n=n // 2, size=size, rng=rng))
+        for part in (files[:half], files[half:])
+    )
+    return first, second

@@ -26,6 +26,7 @@ from workbench.edits.kinds import ALPHA, Calibration
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, beats_draws, between, more, no_worse
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -42,16 +43,16 @@ ALPHA_3, ALPHA_7 = "chosen heads, alpha 3", "chosen heads, alpha 7"
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSizes:
-    """The task, unrelated ones ``beside`` it, numbers of prompts, ``windows`` of text for the ``language`` model."""
+    """How much is asked, and of what."""
 
-    task: str = "docstring"
-    beside: tuple[str, ...] = ("ioi", "greater-than", "colored-objects", "induction")
-    selection: int = 200
-    evaluation: int = 300
-    draws: int = 20
-    language: str = "zoo:stdlib"
-    windows: int = 96
-    window: int = 64
+    task: str = size("docstring", "on which heads are chosen and judged")
+    beside: tuple[str, ...] = size(("ioi", "greater-than", "colored-objects", "induction"), "unrelated tasks")
+    selection: int = size(200, "prompts on which heads are chosen")
+    evaluation: int = size(300, "others on which they are judged")
+    draws: int = size(20, "random sets of heads")
+    language: str = size("zoo:stdlib", "a model of text")
+    windows: int = size(96, "of text, half to choose heads and half to judge them")
+    window: int = size(64, "tokens of each")
 
     def __post_init__(self) -> None:
         if min(self.selection, self.evaluation, self.windows // 2) < 2 or self.draws < 1:
@@ -148,13 +149,11 @@ def _text(setting: Setting, c: Conditions) -> None:
     c[f"text, {CHOSEN}"] = judging.accuracy(Calibration(heads=chosen))
 
 
-def held_out_quizzes(setting: Setting) -> list[sinks.Quiz]:
+def held_out_quizzes(setting: Setting) -> tuple[sinks.Quiz, sinks.Quiz]:
     """Windows of files that the language model was not trained on: of some to choose heads, of the others to judge."""
-    o, model = setting.options, setting.open(setting.options.language)
+    o = setting.options
     files = [text for name, text in sorted(language.sources().items()) if language.is_held_out(name)]
-    rng, half = np.random.default_rng(setting.seed), len(files) // 2
-    made = partial(sinks.windows_of, model, n=o.windows // 2, size=o.window, rng=rng)
-    return [sinks.Quiz(name="text", model=model, windows=made(part)) for part in (files[:half], files[half:])]
+    return sinks.text_quizzes(setting.open(o.language), files, n=o.windows, size=o.window, seed=setting.seed)
 
 
 CAN_MOVE = f"accuracy is {{{PLAIN}:.1%}} as it is; between 20% and 98% it can rise and fall"
