@@ -30,6 +30,7 @@ from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, at_most, flips, groups_differ, no_worse
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -41,21 +42,18 @@ RATE, SCALE_RATE, BATCH, RANK = 0.05, 0.01, 16, 1  # for a model of this size
 
 @dataclass(frozen=True, kw_only=True)
 class LofitSizes:
-    """Tasks of ``workbench/edits/unasked.py``, a rule that the model was never taught, and how much is trained.
+    """How much is trained. Every arm is trained with each seed, and a condition is their mean."""
 
-    Claims are judged at the last number of ``heads`` (the paper: 3 % of all), the others are shown beside it. Every arm
-    is trained with ``seeds``, and a condition is their mean; ``random`` choices of heads are for each task and seed.
-    Scales are learned in ``scale_steps`` under a ``penalty``, what is trained after that in ``steps``.
-    """
-
-    tasks: tuple[str, ...] = ("animals", "cities", "mixed")
-    unknown: str = "next-animal"
-    heads: tuple[int, ...] = (1, 4)
-    seeds: int = 2
-    random: int = 2
-    steps: int = 50
-    scale_steps: int = 60
-    penalty: float = 0.005
+    tasks: tuple[str, ...] = size(("animals", "cities", "mixed"), "of workbench/edits/unasked.py")
+    unknown: str = size("next-animal", "a rule that the model was never taught")
+    heads: tuple[int, ...] = size(
+        (1, 4), "claims are judged at the last number (3 % of all), others beside it"
+    )
+    seeds: int = size(2, "of every arm")
+    random: int = size(2, "choices of heads, for each task and seed")
+    steps: int = size(50, "of what is trained after scales")
+    scale_steps: int = size(60, "in which scales are learned")
+    penalty: float = size(0.005, "on scales (L1)")
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
