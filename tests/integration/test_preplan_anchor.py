@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError
-from workbench.heads.responses import Response, group_heads, respond, starts_of, swaps
+from workbench.heads.responses import (
+    Response,
+    group_heads,
+    respond,
+    starts_of,
+    swaps,
+    with_known_curve,
+)
 from workbench.model.open import open_model
 from workbench.papers.kinds import Setting
 from workbench.papers.preplan_anchor import CLAIMS, REPLICATION, PreplanSizes
@@ -94,3 +101,19 @@ def test_swaps_are_at_high_and_low_words_and_compare_what_follows(stdlib):
     )
     assert high.token % 8 == 0 and low.token % 8 == 4 and max(high.token, low.token) < n - 7
     assert all(0 <= swap.alike <= 1 for swap in (high, low))
+
+
+def test_a_known_curve_stands_in_place_of_a_measured_one_and_gaps_stay():
+    curves = {
+        name: np.arange(4) + i for i, name in enumerate(("waad", "receivers", "entropy", "next_entropy"))
+    }
+    marks = {"wordlike": np.ones(4, dtype=bool), "starts": np.ones(4, dtype=bool)}
+    fai = np.array([0.5, np.nan, 0.25, 1.0])
+    response = Response(ids=np.arange(6), n_prompt=2, fai=fai, **curves, **marks)
+    assert with_known_curve(response, "none") is response
+    assert with_known_curve(response, "entropy").waad.tolist() == [2, 3, 4, 5]
+    noise, again = (with_known_curve(response, "noise").fai for _ in range(2))
+    assert np.isnan(noise).tolist() == np.isnan(fai).tolist() and not np.array_equal(noise[2:], fai[2:])
+    assert np.array_equal(noise, again, equal_nan=True)
+    with pytest.raises(OptionError, match="one of none, entropy, fai, noise"):
+        with_known_curve(response, "peaks")

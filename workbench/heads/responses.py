@@ -7,8 +7,8 @@ heads says which tokens later ones go back to. Source: Li et al. 2025, arXiv:251
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from workbench.model.reading import require_tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+
+Planted = Literal["none", "entropy", "fai", "noise"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +78,27 @@ class Response:
         """A number per token: punctuation or not, begins a word or not, first or second half, with an FAI or none."""
         half = np.arange(len(self.tokens)) >= len(self.tokens) // 2
         return self.wordlike + 2 * self.starts + 4 * half + 8 * np.isfinite(self.fai)
+
+
+def with_known_curve(response: Response, what: Planted) -> Response:
+    """Put a curve with a known answer in place of a measured one: a check that verdicts can go the other way.
+
+    Args:
+        what: ``entropy`` or ``fai`` stands in place of WAAD, ``noise`` puts random numbers in place of FAI, ``none``
+            changes nothing.
+
+    Raises:
+        OptionError: for another word.
+    """
+    if what not in get_args(Planted):
+        raise OptionError(f"planted is {what!r}; one of {', '.join(get_args(Planted))}")
+    if what == "none":
+        return response
+    if what == "noise":
+        rng = np.random.default_rng(response.ids.tolist())
+        noise = np.where(np.isfinite(response.fai), rng.random(len(response.fai)), np.nan)
+        return replace(response, fai=noise)
+    return replace(response, waad=getattr(response, what))
 
 
 def prompts_of(

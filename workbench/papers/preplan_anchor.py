@@ -14,12 +14,12 @@ Controls:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from workbench.core.errors import OptionError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import jaccard
 from workbench.core.stats.intervals import CHANGE
@@ -28,6 +28,7 @@ from workbench.heads import anchors
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import Criterion, above, at_least, below, beyond, less, more
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.view.pictures import Curves
 
@@ -47,27 +48,18 @@ BEYOND, PUNCTUATION = (f"{COUPLED}, {of}" for of in ("by kind of token", "of pun
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreplanSizes:
-    """Sizes: ``grouping`` responses choose head groups, ``responses`` others are analysed.
+class PreplanSizes(Sizes):
+    """How much is written; ``planted`` is a check that verdicts can go the other way."""
 
-    ``planted`` is a check that verdicts can go the other way: ``entropy`` puts the entropy of each token in place of
-    WAAD, ``fai`` puts FAI there, ``noise`` puts random numbers in place of FAI.
-    """
-
-    grouping: int = 24
-    responses: int = 70
-    prompt: int = 24
-    length: int = 127
-    rollout: int = 30
-    draws: int = 300
-    planted: str = "none"
-
-    def __post_init__(self) -> None:
-        if self.planted not in ("none", "entropy", "fai", "noise"):
-            raise OptionError(
-                f"planted is {self.planted!r}; expected none, entropy, fai or noise",
-                hint="--set planted=none",
-            )
+    grouping: int = size(24, "responses that choose head groups")
+    responses: int = size(70, "others that are analysed")
+    prompt: int = size(24, "tokens of a prompt")
+    length: int = size(127, "tokens of prompt and response")
+    rollout: int = size(30, "tokens that are written after a swap")
+    draws: int = size(300, "of peaks at random")
+    planted: Literal["none", "entropy", "fai", "noise"] = size(
+        "none", "a curve of a known answer: entropy or FAI in place of WAAD, or noise in place of FAI"
+    )
 
 
 def measure(setting: Setting) -> Conditions:
@@ -82,8 +74,8 @@ def measure(setting: Setting) -> Conditions:
     except WorkbenchError as problem:
         return Conditions(why=problem.message)
     groups, again = (responses.group_heads(model, ids, **places) for ids in (grouping, written))
-    found = responses.responses_of(model, written, groups, window=WINDOW, **places)
-    found = [_planted(response, o.planted) for response in found]
+    measured = responses.responses_of(model, written, groups, window=WINDOW, **places)
+    found = [responses.with_known_curve(response, o.planted) for response in measured]
     how = {"rollout": o.rollout, "seed": seed}
     own, moved = [r.fai for r in found], [np.roll(r.fai, len(r.fai) // 3) for r in found]
     c = Conditions(seed=seed)
@@ -96,17 +88,6 @@ def measure(setting: Setting) -> Conditions:
     points = {name: list(enumerate(values.tolist())) for name, values in curves.items()}
     c.pictures["One response"] = Curves.of(points, x_label="token of the response", y_label="tokens; nats")
     return c
-
-
-def _planted(response: responses.Response, what: str) -> responses.Response:
-    """The response with a curve of a known answer in place of a measured one."""
-    if what == "none":
-        return response
-    if what == "noise":
-        rng = np.random.default_rng(response.ids.tolist())
-        noise = np.where(np.isfinite(response.fai), rng.random(len(response.fai)), np.nan)
-        return replace(response, fai=noise)
-    return replace(response, waad=getattr(response, what))
 
 
 def _of_groups(c: Conditions, groups: responses.Groups, again: responses.Groups, o: PreplanSizes) -> None:
