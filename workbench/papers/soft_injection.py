@@ -27,6 +27,7 @@ from workbench.core.stats.intervals import SHARE
 from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, above, at_least, at_most, groups_differ, needs
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.tasks.mappings import SIZE
 from workbench.view.pictures import Heatmap
@@ -43,21 +44,19 @@ BETTER = f"{MISLED}, better of hard heads and function vector"
 class SoftInjectionSizes:
     """Tasks of ``workbench/tasks/mappings.py``, and sizes. Tasks that give words of one kind are similar.
 
-    Seven, since six in three pairs can be paired in 15 ways only, too few for a p below 0.05. An embedding is the mean
-    of ``prompts`` with ``shots`` examples, each ``misleading`` with this probability in the second setting. A mix is
-    learned in ``steps``, and a condition is the mean over ``seeds``. For ``test`` prompts there are eleven words.
+    Seven, since six in three pairs can be paired in 15 ways only, too few for a p below 0.05.
     """
 
     tasks: tuple[str, ...] = (
         *("letter-to-animal", "number-to-animal", "person-to-city", "food-to-city"),
         *("pick-number", "pick-animal", "pick-letter"),
     )
-    prompts: int = 50
-    shots: int = 5
-    misleading: float = 0.5
-    steps: int = 40
-    seeds: int = 2
-    test: int = 11
+    prompts: int = size(50, "of which an embedding is the mean")
+    shots: int = size(5, "examples of a prompt")
+    misleading: float = size(0.5, "how likely each example misleads, in the second setting")
+    steps: int = size(40, "in which a mix is learned")
+    seeds: int = size(2, "of a mix; a condition is their mean")
+    test: int = size(11, "prompts; there are as many words")
 
     def __post_init__(self) -> None:
         if len(self.tasks) < 2 or len(set(self.tasks)) != len(self.tasks):
