@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from workbench.edits.masked_heads import Masking, mask, mean_output, recalls
-from workbench.heads.alike import rest
+from workbench.heads.alike import matched_to, rest
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
 from workbench.papers.kit import Conditions, judge_all
@@ -105,6 +105,8 @@ def test_random_sets_leave_out_twice_as_many_top_heads(hand_built, samples):
     assert top_heads(scores, RetrievalSizes()) == ("a1.h0",)
     assert rest(scores, ["a1.h0"]) == ["a1.h1", "a0.h0", "a0.h1"]  # a1.h1 is second, but layer 1 has no other
     assert rest(scores, ["a0.h0"]) == ["a0.h1"]
+    assert scores.top(0.5) == ("a1.h0", "a1.h1") and scores.top(0.01, last=True) == scores.top(1.0)[-1:]
+    assert matched_to(scores, ["a0.h0"], draws=2, seed=0) == [("a0.h1",)] * 2
 
 
 def table(masked: float, random: float, *, n: int = 16, draws: int = 30) -> Conditions:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from workbench.core.claims import Rows
 from workbench.core.stats.agreement import pearson
 from workbench.core.stats.intervals import resamples
-from workbench.core.stats.matched import layer_of
-from workbench.core.stats.permutation import p_above
+from workbench.core.stats.matched import layer_of, matched_heads
+from workbench.core.stats.permutation import p_above, sign_test_p
 from workbench.heads.retrieval import RetrievalScores
 
 
@@ -98,3 +99,34 @@ def share_interval(scores: RetrievalScores, threshold: float, *, seed: int) -> t
     ]
     low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
+
+
+def matched_to(
+    scores: RetrievalScores, top: Sequence[str], *, draws: int, seed: int
+) -> list[tuple[str, ...]]:
+    """Draw random sets with as many heads in each layer, none among twice as many top heads where a layer has others.
+
+    Raises:
+        OptionError: if a layer has too few other heads.
+    """
+    return matched_heads(sorted(top, key=layer_of), rest(scores, top), draws=draws, seed=[seed, len(top)])
+
+
+def lost_by_context(contexts: Sequence[int], recall: Mapping[str, np.ndarray]) -> Rows:
+    """Say for each length of text what masking top heads takes beyond what masking matched ones does.
+
+    Args:
+        contexts: Of each sample.
+        recall: By name, one value per sample: as it is, with the top heads masked, with matched heads masked.
+
+    Returns:
+        One row per length, the shortest first, with the p of a sign test over its samples.
+    """
+    _, masked, matched = recall.values()
+    extra, rows = matched - masked, []
+    for context in sorted(set(contexts)):
+        at = np.array(contexts) == context
+        means = {name: float(values[at].mean()) for name, values in recall.items()}
+        row = {"context": context, **means, "lost beyond matched": float(extra[at].mean())}
+        rows.append({**row, "p": sign_test_p(extra[at]), "n": int(at.sum())})
+    return rows

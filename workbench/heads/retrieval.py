@@ -102,6 +102,11 @@ class RetrievalScores:
         order = np.argsort(-flat, kind="stable")
         return [(self.name(i), float(flat[i])) for i in order]
 
+    def top(self, share: float, *, last: bool = False) -> tuple[str, ...]:
+        """Return this share of all heads, at least one: those with the highest scores, or the lowest."""
+        k, names = max(1, round(share * self.score.size)), tuple(name for name, _ in self.ranked())
+        return names[-k:] if last else names[:k]
+
     def name(self, index: int) -> str:
         layer, head = divmod(int(index), self.score.shape[1])
         return f"a{self.layers[layer]}.h{head}"

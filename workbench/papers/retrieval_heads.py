@@ -23,12 +23,11 @@ import numpy as np
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
-from workbench.core.stats.matched import layer_of, matched_heads
 from workbench.core.stats.multiplicity import holm
-from workbench.core.stats.permutation import sign_test_p
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, fact, needs, untried
 from workbench.papers.kit.criteria import above, at_least, beats_draws, below, beyond, less, more, no_worse
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.view.pictures import Heatmap
 
@@ -48,24 +47,21 @@ LIKE = {role: f"correlation with the {role} model" for role in ("derived", "othe
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalSizes:
-    """Sizes: ``samples`` prompts select the heads, ``evaluated`` others per context test them, ``cell`` per grid cell.
+    """How much is asked, in which texts, and what is masked."""
 
-    ``masked`` are the ``retrieval`` heads, or as controls ``random`` ones or those with the ``lowest`` score.
-    """
-
-    samples: int = 60
-    evaluated: int = 8
-    contexts: tuple[int, ...] = (32, 64, 120, 250, 500)
-    depths: tuple[int, ...] = (0, 25, 50, 75, 100)
-    cell: int = 3
-    draws: int = 40
+    samples: int = size(60, "prompts that select the heads")
+    evaluated: int = size(8, "others of each context that test them")
+    contexts: tuple[int, ...] = size((32, 64, 120, 250, 500), "words of a text")
+    depths: tuple[int, ...] = size((0, 25, 50, 75, 100), "of a needle, in a grid")
+    cell: int = size(3, "prompts of each cell of a grid")
+    draws: int = size(40, "random sets of heads")
     count: retrieval.Count = "set"
     mode: masked_heads.Mode = "uniform"
     when: masked_heads.When = "decode"
-    masked: str = "retrieval"
-    derived: str = "zoo:needle-base"
-    other: str = "zoo:needle-other"
-    models: tuple[str, ...] = ("zoo:kv", "zoo:induction", "zoo:truth-induction")
+    masked: str = size("retrieval", "heads that are masked; random or lowest ones are controls")
+    derived: str = size("zoo:needle-base", "a model that shares its origin")
+    other: str = size("zoo:needle-other", "a model of another origin")
+    models: tuple[str, ...] = size(("zoo:kv", "zoo:induction", "zoo:truth-induction"), "further ones")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -76,57 +72,39 @@ def measure(setting: Setting) -> Conditions:
     if (answered := float(scores.counted.mean())) < ANSWERED:
         why = f"the model answers {answered:.0%} of the needles; nothing is copied, so nothing can be scored"
         return Conditions(why=why, numbers={"answered": answered})
-    tests = _needles(model, _contexts(model, o), n=o.evaluated, seed=seed + 1)
+    tests = needle_prompts.needles_of(
+        model, needle_prompts.contexts_within(model, o.contexts), n=o.evaluated, seed=seed + 1
+    )
     top = top_heads(scores, o)
     masking = masked_heads.Masking(model=model, mode=o.mode, when=o.when, reference=scores.samples[:24])
     c = Conditions(seed=seed, unit="share recalled", numbers={"top": list(top)})
     _of_scores(c, scores)
     c[PLAIN] = masking.recall((), tests)
-    random = _matched(scores, top, draws=o.draws, seed=seed)
+    random = alike.matched_to(scores, top, draws=o.draws, seed=seed)
     c.draws[RANDOM] = [masking.recall(heads, tests) for heads in setting.each(random, "matched heads masked")]
     _of_writing(c, masking, tests, top)
     of_contexts(c, [needle.context for needle in tests])
     _of_facts(c, masking, tests, top)
     _of_models(setting, c, scores)
     c.draw_heads("Retrieval scores", scores.score, unit="score")
-    sets = {"top heads": top, "matched heads": _matched(scores, top, draws=1, seed=seed)[0]}
+    sets = {"top heads": top, "matched heads": alike.matched_to(scores, top, draws=1, seed=seed)[0]}
     _grids(setting, c, masking, {"nothing": (), **sets})
     c.tables['What "masked" means'] = masking.every_way([s for s in tests if s.context <= 128], sets)
     return c
 
 
-def _contexts(model: Any, o: RetrievalSizes) -> tuple[int, ...]:
-    """The contexts that fit the model; its longest if none does."""
-    most = needle_prompts.longest(model, 3)
-    return tuple(c for c in o.contexts if c <= most) or (most,)
-
-
-def _needles(model: Any, contexts: Sequence[int], **how: Any) -> list[Any]:
-    """Needles of every context."""
-    return [s for n in contexts for s in needle_prompts.needles(model, context=n, **how)]
-
-
 def _scored(model: Any, o: RetrievalSizes, *, seed: int, most: float = np.inf) -> Any:
     """Retrieval scores on prompts of all contexts that fit (up to ``most``), from combinations seen in training."""
-    fit = _contexts(model, o)
+    fit = needle_prompts.contexts_within(model, o.contexts)
     own = tuple(c for c in fit if c <= most) or fit[:1]
-    samples = _needles(model, own, n=-(-o.samples // len(own)), split="train", seed=seed)
+    samples = needle_prompts.needles_of(model, own, n=-(-o.samples // len(own)), split="train", seed=seed)
     return retrieval.retrieval_scores(model, samples, count=o.count)
 
 
 def top_heads(scores: retrieval.RetrievalScores, o: RetrievalSizes) -> tuple[str, ...]:
     """A twentieth of all heads, at least one: those with the highest scores, or what a control masks instead."""
-    k = max(1, round(0.05 * scores.score.size))
-    ranked = tuple(name for name, _ in scores.ranked())
-    if o.masked == "lowest":
-        return ranked[-k:]
-    return ranked[:k] if o.masked == "retrieval" else _matched(scores, ranked[:k], draws=1, seed=99)[0]
-
-
-def _matched(scores: Any, top: Sequence[str], *, draws: int, seed: int) -> list[tuple[str, ...]]:
-    """Random sets with as many heads in each layer, none among twice as many top heads where a layer has others."""
-    own = sorted(top, key=layer_of)
-    return matched_heads(own, alike.rest(scores, top), draws=draws, seed=[seed, len(top)])
+    top = scores.top(SPARSE, last=o.masked == "lowest")
+    return top if o.masked in ("retrieval", "lowest") else alike.matched_to(scores, top, draws=1, seed=99)[0]
 
 
 def _of_scores(c: Conditions, scores: retrieval.RetrievalScores) -> None:
@@ -159,12 +137,7 @@ def _of_writing(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence
 
 def of_contexts(c: Conditions, contexts: Sequence[int]) -> None:
     """For each context a sign test of what the top heads take beyond matched ones."""
-    extra, rows = c.of(RANDOM, MASKED), []
-    for context in sorted(set(contexts)):
-        at = np.array(contexts) == context
-        means = {name: float(c[name][at].mean()) for name in (PLAIN, MASKED, RANDOM)}
-        row = {"context": context, **means, "lost beyond matched": float(extra[at].mean())}
-        rows.append({**row, "p": sign_test_p(extra[at]), "n": int(at.sum())})
+    rows = alike.lost_by_context(contexts, {name: c[name] for name in (PLAIN, MASKED, RANDOM)})
     c.tables["Masking by context"] = rows
     least, p = min(row["lost beyond matched"] for row in rows), holm([row["p"] for row in rows]).max()
     c.tell("least loss at a length", least, n=c.n(PLAIN), p=float(p))
@@ -210,7 +183,10 @@ def _grids(setting: Setting, c: Conditions, masking: Any, sets: Mapping[str, Seq
     model, o = setting.model, setting.options
     depths = o.depths if needle_prompts.knows_task(model) else (-1,)  # random text has no depth
     how = {"n": o.cell, "seed": setting.seed + 50}
-    cells = {(n, at): _needles(model, [n], depth=at, **how) for n in _contexts(model, o) for at in depths}
+    fit = needle_prompts.contexts_within(model, o.contexts)
+    cells = {
+        (n, at): list(needle_prompts.needles(model, context=n, depth=at, **how)) for n in fit for at in depths
+    }
     axes = {"row_title": "depth of the needle, %", "column_title": "words in the text", "unit": "% recalled"}
     for name, heads in sets.items():
         percent, *sides = masking.grid(heads, cells)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import OptionError, TaskError
 from workbench.edits.masked_heads import Asked
@@ -69,6 +69,21 @@ def needles(
         TASK, n=n, seed=seed, split=split, context=context, depth=depth, values=values, needles=keys
     )
     return tuple(_needle(model, pair, values, context, depth) for pair in pairs.items)
+
+
+def contexts_within(model: TransformerBridge, contexts: Sequence[int], *, values: int = 3) -> tuple[int, ...]:
+    """Return the contexts that fit the model, in words; its longest if none does."""
+    most = longest(model, values)
+    return tuple(c for c in contexts if c <= most) or (most,)
+
+
+def needles_of(model: TransformerBridge, contexts: Sequence[int], **how: Any) -> list[Needle]:
+    """Return needles of every context, one after the other.
+
+    Args:
+        how: What ``needles`` takes; ``n`` is for each context.
+    """
+    return [needle for context in contexts for needle in needles(model, context=context, **how)]
 
 
 def _needle(model: TransformerBridge, pair: Pair, values: int, context: int, depth: int) -> Needle:
