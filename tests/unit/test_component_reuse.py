@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from workbench.edits.scenes import _named, _recolored, forced, scene_of
-from workbench.heads.rounds import overlap
+from workbench.heads.rounds import Round, TaskCircuit, overlap, shared_writers
 from workbench.model.native import load_native, write_native
 from workbench.tasks.registry import make_pairs
 from workbench.training.blocks import Head, Machine, Residual
@@ -24,6 +24,17 @@ def test_overlap_of_the_paper_is_25_of_32():
     shared = 29 * 28 / 384
     assert found.chance == pytest.approx(shared / (29 + 28 - shared)) and found.p < 1e-20
     assert overlap(["a"], ["b"], 2).p == 1.0
+
+
+def test_writers_of_both_tasks_count_only_where_they_look_at_both_answers():
+    def circuit(task, *kept):
+        first = Round(receivers=("logits",), slot="logits", shares=dict.fromkeys(kept, 0.1), kept=kept)
+        return TaskCircuit(task=task, rounds=(first,), n_heads=8)
+
+    here, there = circuit("one", "a1.h2", "a1.h0", "a1.h1"), circuit("two", "a1.h3", "a1.h1", "a1.h2")
+    found = shared_writers(here, there, [{"a1.h1", "a1.h2"}, {"a1.h1", "a1.h3"}])
+    assert found.here == ("a1.h0", "a1.h1", "a1.h2") and found.there == ("a1.h1", "a1.h2", "a1.h3")
+    assert found.both == ("a1.h1", "a1.h2") and found.looking == ("a1.h1",)
 
 
 def test_scenes_are_read_from_the_last_question():

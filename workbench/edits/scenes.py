@@ -6,7 +6,7 @@ Source: Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744, section 5.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -173,3 +173,19 @@ def _recolored(pair: Pair, number: int) -> Pair:
     }
     shown = new.capitalize() if correct[0].isupper() else new
     return replace(pair, corrupted=corrupted, incorrect=(f" {shown}",), positions=spans)
+
+
+def mean_change(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], heads: Sequence[str], column: int
+) -> np.ndarray:
+    """Return how much more attention heads give to a column of ``SceneAnswers.attention``, mean over the heads.
+
+    Returns:
+        One value per pair, in points of attention (hundredths), above 0 where they look there more.
+
+    Example:
+        >>> before, after = {"a1.h0": np.array([[0.25, 0.5]])}, {"a1.h0": np.array([[0.5, 0.25]])}
+        >>> mean_change(before, after, ["a1.h0"], 0).tolist()
+        [25.0]
+    """
+    return 100 * np.mean([after[head][:, column] - before[head][:, column] for head in heads], 0)

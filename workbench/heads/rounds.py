@@ -18,7 +18,7 @@ from workbench.circuits import addresses as names
 from workbench.circuits.addresses import LOGITS, Node, parse_node
 from workbench.circuits.compare import hypergeometric_tail
 from workbench.circuits.effects import Effects
-from workbench.core.errors import OptionError
+from workbench.core.errors import OptionError, TaskError
 from workbench.core.stats.agreement import chance_jaccard, jaccard
 from workbench.engine.interventions.path_patching import path_patches, reads
 from workbench.engine.paired_runs import PairedRuns
@@ -218,3 +218,48 @@ def overlap(here: Collection[str], there: Collection[str], universe: int) -> Hea
         chance=chance_jaccard(len(here), len(there), universe),
         p=hypergeometric_tail(len(shared), universe, len(here), len(there)),
     )
+
+
+def circuit_if_done(runs: PairedRuns, least: float, **how: Any) -> TaskCircuit:
+    """Return a task's heads where the model does the task.
+
+    Args:
+        least: Share of prompts with a metric above 0.
+        how: What ``task_circuit`` takes.
+
+    Raises:
+        TaskError: if it does it on fewer.
+        OptionError: if the metric is no better on clean than on corrupted prompts.
+    """
+    right, task = float((runs.clean > 0).mean()), runs.pairs.pairs.task
+    if right < least:
+        raise TaskError(f"it does {task} on {right:.0%} of prompts; a circuit needs {least:.0%}")
+    return task_circuit(runs, **how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedWriters:
+    """Heads that write the answers of two tasks (round 1).
+
+    Attributes:
+        here, there: Of each task, sorted.
+        both: Of both.
+        looking: Of these, the heads that also look at the answer in both.
+    """
+
+    here: tuple[str, ...]
+    there: tuple[str, ...]
+    both: tuple[str, ...]
+    looking: tuple[str, ...]
+
+
+def shared_writers(here: TaskCircuit, there: TaskCircuit, looks: Sequence[Collection[str]]) -> SharedWriters:
+    """Say which heads write the answers of two tasks, and which of them look at the answer in both.
+
+    Args:
+        looks: Of each task, the heads that look at its answer.
+    """
+    one, two = (tuple(sorted(circuit.rounds[0].kept)) for circuit in (here, there))
+    both = tuple(head for head in one if head in two)
+    looking = tuple(head for head in both if all(head in seen for seen in looks))
+    return SharedWriters(here=one, there=two, both=both, looking=looking)

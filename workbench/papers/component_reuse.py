@@ -23,13 +23,14 @@ from functools import partial
 import numpy as np
 
 from workbench.circuits.addresses import parse_node
-from workbench.core.errors import TaskError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, at_most, below, beyond, less, more, permuted
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -53,16 +54,15 @@ GAIN, RANDOM_GAIN = f"gain of {EDITED}", "mean gain of random heads"
 
 @dataclass(frozen=True, kw_only=True)
 class ReuseSizes:
-    """Prompts to find circuits and to judge the repair, draws of random heads, tasks that IOI should share less with.
+    """How much is asked. The repair is measured on ``guessing_model`` if the model answers Colored Objects."""
 
-    The repair is measured on ``guessing_model`` if the model itself answers Colored Objects.
-    """
-
-    n_circuit: int = 32
-    n_test: int = 150
-    draws: int = 8
-    control_tasks: tuple[str, ...] = ("sva", "gendered-pronoun", "induction")
-    guessing_model: str = "zoo:elimination"
+    n_circuit: int = size(32, "prompts to find circuits")
+    n_test: int = size(150, "prompts to judge the repair")
+    draws: int = size(8, "random heads")
+    control_tasks: tuple[str, ...] = size(
+        ("sva", "gendered-pronoun", "induction"), "IOI should share less with"
+    )
+    guessing_model: str = size("zoo:elimination", "a model that guesses Colored Objects")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -87,13 +87,8 @@ def _overlaps(setting: Setting, c: Conditions) -> None:
     for name, (task, moved) in plan.items():
         try:
             runs = _runs(setting, task, seed=moved)
-            right = float((setting.begin(runs).clean > 0).mean())
-            if right < DOES:
-                raise TaskError(
-                    f"it does {task} on {right:.0%} of prompts; a circuit needs {DOES:.0%}",
-                    hint="leave this task out: --set tasks=..., or give a model that does it: -m zoo:ioi",
-                )
-            circuits[name] = rounds.task_circuit(runs, **ROUNDS, progress=setting.progress)
+            found = rounds.circuit_if_done(setting.begin(runs), DOES, **ROUNDS, progress=setting.progress)
+            circuits[name] = found
         except WorkbenchError as problem:
             reasons[name] = problem.message.split("\n")[0]
             setting.note(f"{name}: {reasons[name]}")
@@ -101,8 +96,8 @@ def _overlaps(setting: Setting, c: Conditions) -> None:
         if name in (IOI, COLORED):
             at = roles.attention_to(runs, "IO" if name == IOI else "color")
             looks[name] = {head for head, value in at.items() if value >= LOOKS}
-    found = [{"task": name} | row for name, circuit in circuits.items() for row in circuit.rows()]
-    c.tables[f"heads found by rounds of path patching on {setting.name}"] = found
+    rows = [{"task": name} | row for name, circuit in circuits.items() for row in circuit.rows()]
+    c.tables[f"heads found by rounds of path patching on {setting.name}"] = rows
     if len(looks) == 2:
         _shared(c, circuits, looks)
     else:
@@ -123,12 +118,11 @@ def _shared(c: Conditions, circuits: Mapping[str, rounds.TaskCircuit], looks: Ma
         c.tell(UNRELATED, max(others.values()), n=len(others))
     else:
         c.lack(UNRELATED, "the model does none of the control tasks")
-    writers = {name: sorted(circuits[name].rounds[0].kept) for name in (IOI, COLORED)}
-    both = sorted({*writers[IOI]} & {*writers[COLORED]})
-    copying = [head for head in both if head in looks[IOI] and head in looks[COLORED]]
-    told = f"writers of IOI {', '.join(writers[IOI])}; of Colored Objects {', '.join(writers[COLORED])}"
-    c.tell(BOTH, len(copying), control=told, n=len({*writers[IOI], *writers[COLORED]}))
-    c.numbers["copying"] = ", ".join(copying) or f"none; writers of both: {', '.join(both) or 'none'}"
+    wrote = rounds.shared_writers(own, circuits[COLORED], [looks[IOI], looks[COLORED]])
+    told = f"writers of IOI {', '.join(wrote.here)}; of Colored Objects {', '.join(wrote.there)}"
+    c.tell(BOTH, len(wrote.looking), control=told, n=len({*wrote.here, *wrote.there}))
+    none = f"none; writers of both: {', '.join(wrote.both) or 'none'}"
+    c.numbers["copying"] = ", ".join(wrote.looking) or none
 
 
 def _repair(setting: Setting, c: Conditions) -> None:
@@ -224,7 +218,7 @@ def _of_later(c: Conditions, before: Mapping, after: Mapping, writers: rounds.Ro
         if not movers:
             c.lack(name, "no later head that writes colors looks at them")
             continue
-        change = 100 * np.mean([after[h][:, column] - before[h][:, column] for h in movers], 0)
+        change = scenes.mean_change(before, after, movers, column)
         c.add(name, change, within=(-100, 100), unit="points of attention")
         c.tell(name, control=f"movers {', '.join(movers)}; nothing changes before the edited layer")
     moved = {h: (after[h] - before[h]).mean(0) for h in before}
