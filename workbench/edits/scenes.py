@@ -80,6 +80,19 @@ def forced(heads: Sequence[str], columns: Columns) -> Rows:
     return Rows(heads=tuple(heads), operation="set", queries=("end",), keys=columns)
 
 
+def forced_in_parts(kinds: Mapping[str, Sequence[str]], columns: Columns) -> dict[str, Rows]:
+    """Return an edit for each kind of heads alone, and for each head alone, where there are several.
+
+    Example:
+        >>> list(forced_in_parts({"inhibition": ("a0.h0", "a0.h1"), "negative": ()}, ("wrong color 1",)))
+        ['a0.h0 only', 'a0.h1 only']
+    """
+    heads = tuple(dict.fromkeys(head for some in kinds.values() for head in some))
+    parts = {f"{kind} only": some for kind, some in kinds.items() if all(kinds.values())}
+    parts |= {f"{head} only": (head,) for head in heads if len(heads) > 1}
+    return {name: forced(some, columns) for name, some in parts.items()}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SceneAnswers:
     """What a model answers, one value per pair.

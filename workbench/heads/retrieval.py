@@ -258,6 +258,18 @@ def recall_of(tokens: Sequence[int], answer: Sequence[int]) -> float:
     return len(set(tokens) & set(answer)) / len(set(answer))
 
 
+def wrong_tokens(
+    texts: Sequence[Sequence[int]], samples: Sequence[Answerable]
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the tokens that were written and are not of the answer, each with the prompt that it follows."""
+    return [
+        (token, sample.prompt)
+        for text, sample in zip(texts, samples, strict=True)
+        for token in text
+        if token not in sample.answer
+    ]
+
+
 def _first_largest(rows: Tensor) -> Int[Tensor, "*head step"]:
     """The earliest key with the largest weight (``argmax`` promises no order)."""
     keys = torch.arange(rows.shape[-1], device=rows.device)

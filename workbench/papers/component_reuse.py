@@ -163,11 +163,10 @@ def _forced(
     heads = tuple(dict.fromkeys(head for some in kinds.values() for head in some))
     first, wrong = min(parse_node(h).depth for h in heads), scenes.wrong_colors(OBJECTS)
     later = [h for h in writers.shares if parse_node(h).depth > first and h not in heads]
-    parts = {f"{kind} only": some for kind, some in kinds.items() if all(kinds.values())}
-    parts |= {f"{head} only": (head,) for head in heads if len(heads) > 1}
+    parts = scenes.forced_in_parts(kinds, wrong)
     edits = {EDITED: scenes.forced(heads, wrong), THINGS: scenes.forced(heads, scenes.wrong_objects(OBJECTS))}
     edits[MIXED] = scenes.forced(heads, ("color", wrong[0]))
-    edits |= {name: scenes.forced(some, wrong) for name, some in parts.items()}
+    edits |= parts
     found = {PLAIN: scenes.answers(asked, watch=later)}
     found |= {name: scenes.answers(asked, edit, watch=later) for name, edit in edits.items()}
     every = {f"a{parse_node(h).layer}.h{i}" for h in heads for i in range(asked.wiring.n_heads)}

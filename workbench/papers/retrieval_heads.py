@@ -126,7 +126,7 @@ def _of_writing(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence
     texts = masking.answers(top, tests)
     c[MASKED] = np.array([retrieval.recall_of(text, s.answer) for text, s in zip(texts, tests, strict=True)])
     c.tell(MASKED, control=c.mean(RANDOM))
-    wrong = [(t, s.prompt) for text, s in zip(texts, tests, strict=True) for t in text if t not in s.answer]
+    wrong = retrieval.wrong_tokens(texts, tests)
     numbers = needle_prompts.number_words(masking.model)
     if len(wrong) < 10 or not numbers:
         c.lack("right kind", f"{len(wrong)} wrong tokens with the top heads masked; 10 are needed")

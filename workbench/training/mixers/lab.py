@@ -65,6 +65,32 @@ class LabShape:
         return {"layers": [None if plugs is None else _told(plugs) for plugs in self.layers], **rest}
 
 
+def one_layer(
+    plugs: Plugs,
+    *,
+    pairs: int,
+    words: int,
+    d_head: int,
+    positions: Literal["learned", "rotary", "none"] = "learned",
+    causal: bool = True,
+) -> LabShape:
+    """Return one layer for rows of recall, whose keys read the token before, too.
+
+    Args:
+        pairs: Of a row, and as many questions: three tokens for each.
+        words: Keys and values together.
+
+    Example:
+        >>> from workbench.training.mixers.normalisers import softmax
+        >>> one_layer(Plugs(mix=softmax), pairs=8, words=64, d_head=4).n_ctx
+        24
+    """
+    return LabShape(
+        layers=(plugs,), n_ctx=3 * pairs, n_out=words, d_vocab=words, d_model=32, n_heads=2, d_head=d_head,
+        positions=positions, causal=causal, shift=True,
+    )  # fmt: skip
+
+
 def _told(plugs: Plugs) -> dict[str, Any]:
     given = {f.name: getattr(plugs, f.name) for f in fields(plugs)}
     return {

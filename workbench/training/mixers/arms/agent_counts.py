@@ -7,7 +7,7 @@ from functools import partial
 from workbench.tasks.streams.recall import recall_rows
 from workbench.training.mixers.agents import FixedAgents, PooledAgents
 from workbench.training.mixers.comparison import LabComparison
-from workbench.training.mixers.lab import LabShape
+from workbench.training.mixers.lab import one_layer
 from workbench.training.mixers.normalisers import softmax
 from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.scores import dot_product
@@ -15,21 +15,7 @@ from workbench.training.mixers.scores import dot_product
 PAIRS = 8
 COUNTS = (1, 2, 4, 8, 12, 24)
 
-
-def shape(plugs: Plugs) -> LabShape:
-    """Return one layer that sees the whole row, with positions, whose keys read the token before, too."""
-    return LabShape(
-        layers=(plugs,),
-        n_ctx=3 * PAIRS,
-        n_out=64,
-        d_vocab=64,
-        d_model=32,
-        n_heads=2,
-        d_head=16,
-        causal=False,
-        shift=True,
-    )
-
+shape = partial(one_layer, pairs=PAIRS, words=64, d_head=16, causal=False)
 
 AGENTS = LabComparison(
     name="agents",

@@ -8,28 +8,14 @@ from typing import get_args
 from workbench.tasks.streams.recall import recall_rows
 from workbench.training.mixers.associative import MatrixMemory, Rule
 from workbench.training.mixers.comparison import LabComparison
-from workbench.training.mixers.lab import LabShape
+from workbench.training.mixers.lab import one_layer
 from workbench.training.mixers.normalisers import softmax
 from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.scores import dot_product
 
 PAIRS, KEYS, VALUES = 8, 32, 32
 
-
-def shape(plugs: Plugs) -> LabShape:
-    """Return one layer without positions, whose keys read the token before, too."""
-    return LabShape(
-        layers=(plugs,),
-        n_ctx=3 * PAIRS,
-        n_out=KEYS + VALUES,
-        d_vocab=KEYS + VALUES,
-        d_model=32,
-        n_heads=2,
-        d_head=4,
-        positions="none",
-        shift=True,
-    )
-
+shape = partial(one_layer, pairs=PAIRS, words=KEYS + VALUES, d_head=4, positions="none")
 
 MEMORIES = LabComparison(
     name="memories",

@@ -6,7 +6,7 @@ from functools import partial
 
 from workbench.tasks.streams.recall import recall_rows
 from workbench.training.mixers.comparison import LabComparison
-from workbench.training.mixers.lab import LabShape
+from workbench.training.mixers.lab import one_layer
 from workbench.training.mixers.normalisers import LearnedNormaliser, normalised, softmax
 from workbench.training.mixers.plugs import Plugs
 from workbench.training.mixers.recurrent import Decayed
@@ -14,21 +14,7 @@ from workbench.training.mixers.scores import dot_product, elu_features, plain_pr
 
 PAIRS, KEYS, VALUES = 20, 64, 32
 
-
-def shape(plugs: Plugs) -> LabShape:
-    """Return one layer without positions, whose keys read the token before, too."""
-    return LabShape(
-        layers=(plugs,),
-        n_ctx=3 * PAIRS,
-        n_out=KEYS + VALUES,
-        d_vocab=KEYS + VALUES,
-        d_model=32,
-        n_heads=2,
-        d_head=8,
-        positions="none",
-        shift=True,
-    )
-
+shape = partial(one_layer, pairs=PAIRS, words=KEYS + VALUES, d_head=8, positions="none")
 
 GATES = LabComparison(
     name="gates",
