@@ -111,9 +111,9 @@ def test_a_known_curve_stands_in_place_of_a_measured_one_and_gaps_stay():
     fai = np.array([0.5, np.nan, 0.25, 1.0])
     response = Response(ids=np.arange(6), n_prompt=2, fai=fai, **curves, **marks)
     assert with_known_curve(response, "none") is response
-    assert with_known_curve(response, "entropy").waad.tolist() == [2, 3, 4, 5]
+    assert with_known_curve(response, "entropy").waad.tolist() == [2.0, 3.0, 4.0, 5.0]
     noise, again = (with_known_curve(response, "noise").fai for _ in range(2))
     assert np.isnan(noise).tolist() == np.isnan(fai).tolist() and not np.array_equal(noise[2:], fai[2:])
     assert np.array_equal(noise, again, equal_nan=True)
-    with pytest.raises(OptionError, match="one of none, entropy, fai, noise"):
+    with pytest.raises(OptionError, match="expected one of none, entropy, fai, noise"):
         with_known_curve(response, "peaks")

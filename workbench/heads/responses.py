@@ -91,7 +91,9 @@ def with_known_curve(response: Response, what: Planted) -> Response:
         OptionError: for another word.
     """
     if what not in get_args(Planted):
-        raise OptionError(f"planted is {what!r}; one of {', '.join(get_args(Planted))}")
+        raise OptionError(
+            f"planted is {what!r}; expected one of {', '.join(get_args(Planted))}", hint="--set planted=none"
+        )
     if what == "none":
         return response
     if what == "noise":

@@ -233,7 +233,10 @@ def circuit_if_done(runs: PairedRuns, least: float, **how: Any) -> TaskCircuit:
     """
     right, task = float((runs.clean > 0).mean()), runs.pairs.pairs.task
     if right < least:
-        raise TaskError(f"it does {task} on {right:.0%} of prompts; a circuit needs {least:.0%}")
+        raise TaskError(
+            f"it does {task} on {right:.0%} of prompts; a circuit needs {least:.0%}",
+            hint="leave this task out: --set control_tasks=..., or give a model that does it: -m zoo:ioi",
+        )
     return task_circuit(runs, **how)
 
 
