@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from workbench.bench.acdc_areas import TAUS, acdc_area, reference_of
 from workbench.bench.quantities import areas, faithfulness_curves
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.published.bars import PublishedNumber, PublishedNumbers, bars_of, edge_counts
@@ -17,6 +18,7 @@ from workbench.engine.of_task import paired_runs
 from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import run_circuits
 from workbench.methods.by_name import score
+from workbench.methods.registry import Level
 from workbench.tasks.importers import Request, import_pairs
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.pairs_file import load_pairs
@@ -24,10 +26,17 @@ from workbench.tasks.pairs_file import load_pairs
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+MOST_OF_ACDC = 100  # pairs of each task
 MOST_ROWS = 3000  # of a file of the published curves, for scoring and judging alike
 SIZES = (100, 200, 500, 1000)
 _PROBABILITIES = ("greater-than", "hypernymy-comma", "sva")  # the others are logit differences
 _SPLITS = ("train", "validation")
+_LEFT: dict[str, Any] = {"steps": 5, "rule": "left"}
+_MIB_METHODS: tuple[tuple[str, str, Level, dict[str, Any]], ...] = (
+    ("NAP-IG", "eap-ig", "node", _LEFT),
+    ("EAP", "eap", "edge", {}),
+    ("EAP-IG-inputs", "eap-ig", "edge", _LEFT),
+)
 _ENDINGS = (".jsonl", ".json", ".csv")
 
 Ours = dict[tuple[str, str, str], float]
@@ -82,9 +91,57 @@ def measured_bars(
         if not ours:
             raise OptionError(f"{data} has no prompts of {group}", hint=f"it should have {bars[0].data}")
         return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
+    if group == "acdc-auc":
+        for task in dict.fromkeys(bar.task for bar in bars):
+            if (file := Path(data) / f"{task}.jsonl").is_file():
+                pairs = load_pairs(file)[: min(n, MOST_OF_ACDC)]
+                told = acdc_areas(model, pairs, task, name, progress=tell)
+                ours |= {("", task, what): value for what, value in told.items()}
+            else:
+                notes.append(f"{task}: no file {file.name} in {data}")
+        if not ours:
+            raise OptionError(f"{data} has no prompts of {group}", hint=f"it should have {bars[0].data}")
+        return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
     found, judged = (paired_runs(model, _split(model, data, split, n)) for split in _SPLITS)
-    ours = {("", "ioi", what): value for what, value in node_areas(found, judged).items()}
+    told = node_areas(found, judged) | more_areas(found, judged)
+    ours = {("", "ioi", what): value for what, value in told.items()}
     return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
+
+
+def acdc_areas(
+    model: TransformerBridge, pairs: Pairs, task: str, name: str, *, progress: Progress | None = None
+) -> dict[str, float]:
+    """Measure the areas under ACDC's circuits on some pairs, with KL and with the task's own metric.
+
+    Returns:
+        Areas from 0 to 1 by the bars' names.
+
+    Raises:
+        OptionError: if the model's circuit on the task is not known.
+    """
+    told, tell = {}, progress or silent
+    for n, (what, metric) in enumerate((("ACDC, KL", "kl"), ("ACDC, loss", None))):
+        runs = paired_runs(model, pairs, metric=metric)
+        truth = reference_of(name, task, runs.wiring.graph())
+        taus = TAUS[task, "kl" if metric else "loss"]
+        told[what] = acdc_area(runs, truth, taus)
+        tell(n + 1, 2, f"{task}: {what}, {len(taus)} thresholds")
+    return told
+
+
+def more_areas(found: PairedRuns, judged: PairedRuns) -> dict[str, float]:
+    """Measure edge attribution and nodes along the line as the benchmark does: five left ends.
+
+    Returns:
+        Areas by the bars' names: CPR of circuits by signed score, CMD by size.
+    """
+    told: dict[str, float] = {}
+    for what, method, level, options in _MIB_METHODS:
+        by = faithfulness_curves(score(found, method, level=level, **options), judged)
+        for area, order in (("CPR", "signed"), ("CMD", "absolute")):
+            value = areas(by[order])[area]
+            told[f"{what} {area}"] = float("nan") if value is None else value
+    return told
 
 
 def curves(runs: PairedRuns, sizes: Sequence[int]) -> dict[str, float]:

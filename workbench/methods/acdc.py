@@ -51,10 +51,11 @@ def acdc(
     meter = Meter(runs, graph_of(runs, level), options.ablation, per_position=per_position)
     search = Search(meter, _first_guess(runs, options, meter), absolute=options.absolute)
     taus = options.taus()
-    damages = [
-        search.run(tau, mode=options.mode, progress=_part(progress, n, len(taus)))
-        for n, tau in enumerate(taus)
-    ]
+    with runs.left_alone(progress) as told:
+        damages = [
+            search.run(tau, mode=options.mode, progress=_part(told, n, len(taus)))
+            for n, tau in enumerate(taus)
+        ]
     for batch in runs.batches:
         runs.release(batch)
     if options.absolute:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RETRAIN = "retrain=true"
 BARS = ("bars", "edge-counts")  # answered without a model
-MEASURED_BARS = ("eap-ig-curves", "mib")
+MEASURED_BARS = ("eap-ig-curves", "mib", "acdc-auc")
 
 
 @command(
@@ -39,8 +39,8 @@ MEASURED_BARS = ("eap-ig-curves", "mib")
 class Replicate(OnModel):
     """Measure a paper's claims again: its numbers beside yours, controls, a verdict per claim.
 
-    A paper whose circuit is published (ioi, greater-than) is re-run step by step. eap-ig-curves, mib and edge-counts
-    print published numbers beside yours, with tolerance and verdict; bars lists them all.
+    A paper whose circuit is published (ioi, greater-than) is re-run step by step. eap-ig-curves, mib, acdc-auc and
+    edge-counts print published numbers beside yours, with tolerance and verdict; bars lists them all.
 
     Example: workbench replicate retrieval-heads -m zoo:kv
     """
@@ -78,7 +78,7 @@ class Replicate(OnModel):
 
     data: Path | None = option(
         "--data",
-        help="With eap-ig-curves and mib: the folder with the prompts of the source.",
+        help="With eap-ig-curves, mib and acdc-auc: the folder with the prompts of the source.",
         default=None,
         place=ABOUT,
     )
