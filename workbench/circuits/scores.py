@@ -33,7 +33,7 @@ def check_rule(rule: str, *, select: str = "top", level: Level = "edge", positio
     """
     match = _match(rule)
     if match["percent"] and float(match["percent"]) > 100:
-        raise OptionError(f"cannot keep {rule} of the {level}s", hint="--keep 5%: from 0% to 100%")
+        raise OptionError(f"cannot keep {rule} of the {level}s", hint="between 0% and 100%: --keep 5%")
     if select != "top" and (match["tau"] or match["own"]):
         raise OptionError(f"{select} selection needs a number or a share of edges", hint="--keep 5%")
     asked(select).check(level, positions)
@@ -66,7 +66,7 @@ def _match(rule: str) -> re.Match[str]:
     if match is None:
         raise OptionError(
             f"cannot keep {rule!r}; expected a number, a share, a least score or own",
-            hint="--keep 5%, --keep 200 or --keep '>=0.01'",
+            hint="use a number (200), a share (5%), '>=0.01' or own: --keep 5%",
         )
     return match
 

@@ -47,7 +47,8 @@ class JudgePlan:
     def __post_init__(self) -> None:
         if self.draws < 1 or self.edges < 1:
             raise OptionError(
-                f"draws is {self.draws}, edges {self.edges}; a full evaluation needs at least one of each",
+                f"draws is {self.draws}, edges {self.edges}; a full evaluation needs at least one "
+                "random circuit and one edge",
                 hint="--random 100 --edges 100",
             )
 

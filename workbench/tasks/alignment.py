@@ -286,12 +286,18 @@ def too_few(
     message = f"{len(found)} of {total} pairs of task {found.pairs.task!r} align with this tokenizer"
     message += f"; {minimum} needed"
     if found.dropped:
-        said = "; ".join(f"{count} ({KINDS[kind]})" for kind, count in found.reasons.items())
+        said = "; ".join(_counted(count, KINDS[kind]) for kind, count in found.reasons.items())
         first = found.dropped[0]
         message += f". Dropped: {said}\n  first: pair {first.id}: {first.reason}"
     if words := list(count_words(found.dropped).items())[:8]:
         message += "\n  words at fault: " + ", ".join(f"{word!r} ({count})" for word, count in words)
     return TaskError(message, hint=hint)
+
+
+def _counted(count: int, reason: str) -> str:
+    """How many pairs have a reason: `3 words the tokenizer does not know`, `2 with an answer that is not one token`."""
+    joint = {"a": "with ", "an": "with ", "one": "where "}.get(reason.split()[0], "")
+    return f"{count} {joint}{reason}"
 
 
 def _hint(found: AlignedPairs) -> str:

@@ -110,7 +110,7 @@ class AttentionTraining:
     def __post_init__(self) -> None:
         if (self.kind == "plain") != (self.eps == 0):
             raise OptionError(
-                f"kind is {self.kind} and eps {self.eps}; expected eps 0 with plain, and above 0 with the others",
+                f"kind is {self.kind} and eps {self.eps}; plain has eps 0, the others one above 0",
                 hint="eps=0" if self.kind == "plain" else "eps=1.0",
             )
 
