@@ -36,7 +36,7 @@ def fetch_cells(
     division: Here,
     progress: Callable[[int, int, str], None] | None,
 ) -> None:
-    """Have the cells of every subject measured by whoever has it to do, and put them into the folder.
+    """Measure the cells of every subject, here or by workers, and put them into the folder.
 
     Args:
         measure: Called with the number of a subject and a folder that its cells go to.

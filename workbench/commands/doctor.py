@@ -36,7 +36,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class CheckUp(Told):
-    """What was found, what is wrong with it, and what one has to know of it."""
+    """What was found, what is wrong with it, and what a user must know about it."""
 
     found: dict[str, Any]
     problems: tuple[str, ...]
@@ -77,7 +77,7 @@ class WholeCheckUp(Told):
 @command("doctor", offers=())
 @dataclass(frozen=True, kw_only=True)
 class Doctor(Command):
-    """Say what is installed, what is known to be wrong with it, which devices there are, whether the models are whole.
+    """Say what is installed, what is known to be wrong with it, the devices, and whether the models are whole.
 
     Example: workbench doctor
     """

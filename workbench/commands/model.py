@@ -48,7 +48,7 @@ class ListModels(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class OneModel(OnModel):
-    """What a command about one model is asked."""
+    """Options of a command about one model."""
 
     name: str = argument("zoo:NAME, a local directory or a Hub id.")
     max_memory: int | str | None = option(

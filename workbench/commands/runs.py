@@ -115,7 +115,7 @@ class WithConsent(Command):
     )
     trust_code: bool = option(
         "--trust-code",
-        help="Run all code that the run's record names; says first what that is.",
+        help="Run all code that the record of the run names; it is shown first.",
         default=False,
     )
 
@@ -193,7 +193,9 @@ class CompareRuns(Command):
     folder: Path = folder_named()
     other: Path = argument("The folder to compare with.")
     tolerance: float = option(
-        "--tolerance", help="Largest move that passes, over the number and over 1.", default=0.0
+        "--tolerance",
+        help="Largest change that passes: relative to the number, absolute where it is below 1.",
+        default=0.0,
     )
 
     def run(self, job: Job) -> RunDifference:
@@ -224,7 +226,7 @@ class CleanRuns(Command):
 @command("runs verify", offers=())
 @dataclass(frozen=True, kw_only=True)
 class VerifyRuns(Command):
-    """Say of every file whether it is as it was written. Exit code 3 if one was changed, is missing or unreadable.
+    """Say for every file whether it is as it was written. Exit code 3 if one was changed, is missing or unreadable.
 
     Each file has a digest over its content, and the record of a run has one of every file of its results.
 

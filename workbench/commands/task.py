@@ -60,7 +60,7 @@ class ListTasks(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadBy(Found):
-    """What is asked of pairs that a model's tokenizer may read."""
+    """Options of a command that may read pairs with a model's tokenizer."""
 
     model: str | None = option("-m", "--model", help=MODEL, default=None, place=ABOUT)
 
@@ -176,7 +176,9 @@ class ImportPairs(ReadBy):
         "-m", "--model", help=f"{MODEL} The one whose token ids the file holds.", default=None, place=ABOUT
     )
     layout: str = option("--layout", help="Column layout of an EAP-IG csv.", default="")
-    counterfactual: str = option("--counterfactual", help="Which one of a MIB row.", default="")
+    counterfactual: str = option(
+        "--counterfactual", help="Which counterfactual of a MIB row is the corrupted prompt.", default=""
+    )
     corrupted: str = option("--corrupted", help="Column with the corrupted prompt.", default="")
     skip: bool = option("--skip", help="Leave out rows that cannot be used, and say so.", default=False)
 

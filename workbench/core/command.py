@@ -89,7 +89,7 @@ def option(*flags: str, help: str, default: Any = MISSING, **more: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What is known of a command besides its options.
+    """What is known about a command besides its options.
 
     Attributes:
         name: As typed after ``workbench``.

@@ -135,7 +135,7 @@ def check_numbers(options: Mapping[str, Any], what: str = "") -> None:
 
 
 def expect_path(path: object, *, what: str = "path") -> None:
-    """Refuse what is no path, by the name of its type; a whole number would be taken as a file that is open.
+    """Refuse a value that is not a path, and name its type; Python takes a whole number for a file that is open.
 
     Raises:
         OptionError: saying what it is.
@@ -162,7 +162,7 @@ def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
 def unknown(
     kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
 ) -> WorkbenchError:
-    """Return the error for a name that is not registered, with the closest spellings; or for what is no name at all."""
+    """Return the error for a name that is not registered, with the closest spellings, or for no name at all."""
     names = sorted(set(known))
     if not isinstance(name, str):
         return error(

@@ -97,7 +97,7 @@ FAULTS = (
 
 
 def faults_of(installed: Mapping[str, str], *, system: str | None = None) -> list[Fault]:
-    """Say what is known to be wrong with these versions.
+    """List the known faults of these versions.
 
     Args:
         installed: Package -> version.

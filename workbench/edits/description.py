@@ -71,7 +71,7 @@ class CalibrationContent(Part, tag_field="kind", tag="calibration", frozen=True)
 
 
 class PineContent(Part, tag_field="kind", tag="pine", frozen=True):
-    """Documents whose order is made to matter to nobody."""
+    """Documents whose order is made not to matter."""
 
     documents: Annotated[list[tuple[Count, Count]], Meta(description="token ranges, start and end")]
     order: Order

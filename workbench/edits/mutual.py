@@ -48,7 +48,7 @@ def asked_under(edit: Mask, model: TransformerBridge, asked: AskedPictures) -> R
 
 
 class Felt(NamedTuple):
-    """What is felt where, when something else stands at a position.
+    """What changes in which positions when another token stands at one position.
 
     Attributes:
         opened: Share of the entries from patches to words that are felt.

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Texts:
-    """What is read: the prompts of a task, or windows of a text; and other texts beside them.
+    """The texts that are read: the prompts of a task or windows of a text, and other texts beside them.
 
     Attributes:
         runs: Of the task; None for windows.

@@ -176,7 +176,7 @@ def parse_shard(text: str | None) -> Shard | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Serving(Here):
-    """In a worker: compute what is asked for through a queue, until asked for nothing.
+    """In a worker: compute the parts that a queue asks for, until it asks for nothing.
 
     The worker runs the same program as everybody else up to the place where it falls into parts, and stays there.
 

@@ -16,7 +16,7 @@ BACKWARD: tuple[str, ...] = get_args(Backward)
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What is done on the way back.
+    """What is done in the backward pass.
 
     Attributes:
         linear: Whether the scale of a norm is a constant, and each factor of a gated product gets half.

@@ -40,7 +40,7 @@ SCORED = "the circuit and its numbers"  # what stands or falls with the model's 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Discovery(Shown, shown_in="workbench.evaluate.show"):
-    """A circuit with the scores it was selected from and what is known of how good it is.
+    """A circuit, the scores it was selected from, and what was measured of how good it is.
 
     Attributes:
         agreement: Some edges measured exactly, beside their scores; None where that was not asked for.

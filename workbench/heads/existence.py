@@ -59,7 +59,7 @@ class YesAnswers(NamedTuple):
 
 
 def yes_answers(yes: np.ndarray, there: Bool[np.ndarray, " question"]) -> YesAnswers:
-    """Tell answers about what is absent from those about what is there.
+    """Separate answers about absent objects from answers about objects that are there.
 
     Args:
         yes: Whether the answer is *yes*, one value for each question.

@@ -82,7 +82,7 @@ class TableContent(Looked, frozen=True, kw_only=True):
 
 
 class PortraitContent(Looked, frozen=True, kw_only=True):
-    """What every head of a model does whatever the task."""
+    """What every head of a model does, whatever the task is."""
 
     measurements: list[MeasurementContent]
 

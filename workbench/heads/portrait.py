@@ -48,7 +48,7 @@ def portrait(
     tower: str | None = None,
     progress: Progress | None = None,
 ) -> Portrait:
-    """Measure what every head does whatever the task: where it looks, what its weights do, what its loss costs.
+    """Measure what every head does in any task: where it looks, what its weights do, what its loss costs.
 
     On repeated random tokens of the model's vocabulary, and on the corpus: text files (``Path``), texts (``str``), or
     by default the built-in text, where the tokenizer covers it; the notes say where it does not. A tower is looked at

@@ -73,7 +73,7 @@ SHOWN = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbench.heads.table"):
-    """What every head of a model does whatever the task: rows are heads, columns measurements.
+    """What every head of a model does, whatever the task is: rows are heads, columns measurements.
 
     Attributes:
         grounds: What the heads were looked at on.
@@ -311,7 +311,7 @@ def check_column(key: str) -> None:
 
 
 def shortfall(ground: Mapping[str, Any]) -> str:
-    """Say what is said of a ground with fewer different sequences than were asked for; empty elsewhere.
+    """Say that a ground has fewer different sequences than were asked for; empty where it has enough.
 
     >>> shortfall({"name": "random", "n": 6, "distinct": 6, "asked": 16})
     'random: 6 different sequences, 16 were asked for'

@@ -17,7 +17,7 @@ FILE_NAME = "card.json"
 
 
 class CardContent(Part, frozen=True):
-    """What is known of a built-in model."""
+    """What is known about a built-in model."""
 
     name: str = ""
     title: str = ""

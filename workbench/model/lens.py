@@ -47,7 +47,7 @@ def is_tower(thing: object) -> bool:
 
 
 def check_opened(model: object) -> None:
-    """Refuse what is no opened model, by the name of its type.
+    """Refuse a value that is not an opened model, and name its type.
 
     Raises:
         OptionError: saying how to open one.

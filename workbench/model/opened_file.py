@@ -64,7 +64,7 @@ class ProbeContent(Part, frozen=True):
 
 
 class OpenedContent(Part, frozen=True):
-    """What is known of a built-in model before it is opened, since it was opened once."""
+    """What an earlier opening of a built-in model found, so that it need not be opened again."""
 
     files: Annotated[dict[str, Sha256], Meta(description="what it holds for")]
     identity: Annotated[dict[str, Any], Meta(description="who it is, as run records have it")]

@@ -43,7 +43,7 @@ def unread_parts(bridge: TransformerBridge, prompt: Prompt | Int[Tensor, "row po
 
 
 def not_measured(parts: Sequence[str], tensors: Iterable[str], *, text_alone: bool) -> tuple[str, ...]:
-    """Say what is to be said of an opened model: its parts that no text passes through, tensors that it did not
+    """List what was not measured of an opened model: its parts that no text passes through, tensors that it did not
     load.
 
     Args:

@@ -49,7 +49,7 @@ OWN, OTHER = "regularised flow on the asked object", "regularised flow on anothe
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSizes(Sizes):
-    """How much is asked and drawn."""
+    """Numbers of questions and of random draws."""
 
     questions: int = size(600, "each about one object of a picture", least=4)
     noise: float = size(0.04, "of pixels")

@@ -55,7 +55,7 @@ SEEN, TRUE, MOVED = "whole picture", "asked object alone is left", "region of th
 
 @dataclass(frozen=True, kw_only=True)
 class CarveSizes(Sizes):
-    """How much is asked and drawn."""
+    """Numbers of questions and of random draws."""
 
     pictures: int = size(120, "for each number of objects and each height of waves")
     choosing: int = size(200, "questions on which layer and region are chosen")

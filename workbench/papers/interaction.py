@@ -58,7 +58,7 @@ ABSENT, PRESENT, ANY = "yes though absent", "yes where present", "right, other k
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionSizes(Sizes):
-    """How much is asked, and how strongly the interaction guides."""
+    """Numbers of questions, and how strongly the interaction guides."""
 
     questions: int = size(1200, "whether something is there, half about what is not", least=4)
     others: int = size(600, "questions of other kinds", least=4)

@@ -54,7 +54,7 @@ OPEN, LEAKS = "share of opened entries that are felt", "answers that are felt be
 
 @dataclass(frozen=True, kw_only=True)
 class MutualSizes(Sizes):
-    """How much is asked, and how twins are trained anew."""
+    """Numbers of questions, and how twins are trained anew."""
 
     questions: int = size(150, "of each of seven kinds", least=4)
     noise: float = size(0.04, "of pixels")

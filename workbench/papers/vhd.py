@@ -54,7 +54,7 @@ KEPT_RANDOM = "yes where present, random heads"
 
 @dataclass(frozen=True, kw_only=True)
 class VhdSizes(Sizes):
-    """How much is asked, and how loud heads are made."""
+    """Numbers of questions, and how loud heads are made."""
 
     choosing: int = size(200, "questions on which heads are chosen, half about what is absent", least=4)
     questions: int = size(1600, "others that are reported, half about what is absent", least=4)

@@ -52,7 +52,7 @@ OTHER = {name: f"{words} on another object, wrong answers" for name, words in MA
 
 @dataclass(frozen=True, kw_only=True)
 class WhereToLookSizes(Sizes):
-    """How much is asked and drawn."""
+    """Numbers of questions and of random draws."""
 
     choosing: int = size(150, "questions on which the layer of a map is chosen", least=4)
     questions: int = size(500, "others that are reported", least=4)

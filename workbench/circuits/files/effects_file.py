@@ -33,7 +33,7 @@ _FIELDS = ("direction", "mode", "kind", "metric", "unit", "task", "model")
 
 
 class EffectsContent(Part, frozen=True):
-    """What a table of effects is: of which metric and pairs, and the metric of the run that was edited."""
+    """A table of effects: its metric, its pairs, and the metric of the run that was edited."""
 
     base: Annotated[list[float], Meta(description="the metric of the run that was edited, one per pair")]
     gap: Annotated[

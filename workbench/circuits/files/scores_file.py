@@ -30,7 +30,7 @@ _DTYPES = {"F64": np.float64, "F32": np.float32}
 
 
 class ScoresContent(Part, frozen=True):
-    """What dense scores are: of which graph, by which method, in which unit."""
+    """Dense scores: their graph, their method and their unit."""
 
     shape: Shape
     level: Level

@@ -35,7 +35,7 @@ def layers_asked() -> Any:
 def heads_asked() -> Any:
     """Return the option that names heads in place of layers."""
     return option(
-        "--head", help="In place of layers: a head, such as a1.h2; all that are named together.", default=()
+        "--head", help="In place of layers: a head, such as a1.h2; all named heads together.", default=()
     )
 
 
@@ -92,7 +92,7 @@ class ReplaceAttention(OnModel):
     block: int = option("--block", help="Tokens of a block, for block.", default=BLOCK, least=1)
     order: int = option(
         "--order",
-        help="Of the polynomial in place of the exponential, for taylor; an odd one has negative weights.",
+        help="Order of the polynomial in place of the exponential, for taylor; an odd order gives negative weights.",
         default=ORDER,
         least=1,
     )

@@ -100,7 +100,7 @@ class Discover(OnPairs, Spreadable):
 
     exact_sample: int | None = option(
         "--exact-sample",
-        help="How many edges to measure exactly too, which says how good the scores are; 0 for none. Default: 40 where "
+        help="How many edges to measure exactly as well, to see how good the scores are; 0 for none. Default: 40 where "
         "that takes under a tenth of the run.",
         default=None,
         least=0,

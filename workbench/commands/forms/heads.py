@@ -35,7 +35,7 @@ class Heads(OnModel):
         "--corpus", help="A text file to look at instead of the built-in text; may be repeated.", default=()
     )
     prompt: tuple[str, ...] = option(
-        "--prompt", help="A text whose patterns the page shows; may be repeated.", default=()
+        "--prompt", help="A text; the page shows the patterns on it. May be repeated.", default=()
     )
     sort: str | None = option("--sort", help="Column to sort the table by, such as induction.", default=None)
     limit: int = option(
@@ -48,11 +48,12 @@ class Heads(OnModel):
         least=8,
     )
     no_loss: bool = option(
-        "--no-loss", help="Leave out the ablation of each head, the part that takes long.", default=False
+        "--no-loss", help="Leave out the ablation of each head, which takes the longest.", default=False
     )
     structure: bool = option(
         "--structure",
-        help="Also how heads are made: rank of patterns, bias of keys, keys as a memory, likeness (CKA), sensitivity.",
+        help="Also measure how heads are made: rank of patterns, bias of keys, keys as a memory, "
+        "likeness (CKA), sensitivity.",
         default=False,
     )
     seed: int = seeded(OWN)

@@ -38,7 +38,7 @@ class Logits(OnPairs):
     )
     ablation: Ablation = option("--ablation", help=ABLATION, default="resample")
     no_effects: bool = option(
-        "--no-effects", help="Leave out the ablation of each part, the part that takes long.", default=False
+        "--no-effects", help="Leave out the ablation of each part, which takes the longest.", default=False
     )
     out: Path | None = option(
         "-o", "--out", help=f"{OUT} A page. Default: none.", default=None, place=JOB, recorded=False

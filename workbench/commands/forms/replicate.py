@@ -148,7 +148,7 @@ class Reproduce(OnModel):
     seed: int = seeded()
     n_reference: int = option(
         "--reference-pairs",
-        help="How many prompts means are taken over; those that are measured are among them.",
+        help="How many prompts the means are taken over, the measured ones included.",
         default=256,
         least=1,
         place=PAIRS,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _CHECK = "workbench.commands.asked.sweep:check_sweep"
 _OFFERS = ("out", "dry_run", "resume")
 _NODE = "An address such as a9.h9 or m3; may be repeated."
-_TOGETHER = "All that is named at once: one row."
+_TOGETHER = "Edit all that is named at once, in one row."
 _MODE = "denoising: clean into corrupted. noising: corrupted into clean."
 
 

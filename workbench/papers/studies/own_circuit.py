@@ -222,7 +222,7 @@ BACKUP = Claim(
 
 
 def backups(state: State) -> StepResult:
-    """What is left when the heads that write the answer are taken away: does something take over?"""
+    """Measure what is left when the heads that write the answer are taken away."""
     writers, tables, c = state.found.get("writers", {}), {}, Conditions()
     if writers:
         keeper = kept_parts.Keeper(state=state)

@@ -25,7 +25,7 @@ from workbench.training.schedule import adamw, mixed_optimisers
 
 
 class AskedRows(Protocol):
-    """What is learned from: inputs and, at each place where something is asked, the answer; -1 elsewhere."""
+    """Rows to learn from: inputs and, at each place where something is asked, the answer; -1 elsewhere."""
 
     @property
     def inputs(self) -> np.ndarray: ...

@@ -33,7 +33,7 @@ class Width:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What one attention has at hand when its plugs are called.
+    """What the plugs of one attention are given when they are called.
 
     Attributes:
         x: What enters the layer, normed ``(batch, pos, d_model)``.
