@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import workbench as wb
+from tests.towers import IMAGE, speaking_dir
 from workbench.core.errors import ModelError, OptionError, TaskError
+from workbench.model.sight import give_sight, sight_of
 from workbench.tasks.scenes import World, draw
 
 
@@ -147,3 +151,38 @@ def test_the_stack_for_pictures_of_a_model_with_captions_by_each_of_its_names():
     for one, tower in ((model, "text"), (wb.captioned(model, "text"), None)):
         with pytest.raises(ModelError, match="the stack 'text' reads captions and is shown a picture"):
             wb.look_at(one, draw(7, 4), tower=tower)
+
+
+@pytest.mark.parametrize("kind", ["mistral3", "llavanext"])
+@torch.no_grad()
+def test_rows_of_patches_with_tokens_behind_each_are_laid_out_by_the_places_of_image_tokens(kind):
+    """Pixtral's rows end in tokens of their own; those of LLaVA-NeXT in an image token, and an overview comes first."""
+    model, ids = wb.open_model(speaking_dir(kind), device="cpu"), []
+    sight = sight_of(model)
+    if kind == "mistral3":
+        give_sight(model, replace(sight, row_ends=("w30", "w31")))
+    rng = np.random.default_rng(5)
+    size = {"mistral3": (16, 24), "llavanext": (16, 8)}[kind]
+    picture = wb.Picture.of(rng.normal(size=(3, *size)).astype("float32"))
+    handle = model.original_model.register_forward_pre_hook(
+        lambda module, args, kwargs: ids.extend(kwargs["input_ids"][0].tolist()), with_kwargs=True
+    )
+    found = wb.look_at(model, picture, "w10 w119 w40")
+    handle.remove()
+    image = [i for i, token in enumerate(ids[: found.size]) if token == IMAGE]
+    n = found.grid[0] * found.grid[1]
+    if kind == "llavanext":  # four of the overview; then four rows of two, each with its end
+        rows = [image[4 + 3 * row : 4 + 3 * row + 3] for row in range(4)]
+        ends, image = [row[-1] for row in rows], [at for row in rows for at in row[:2]]
+        assert {found.words[at] for at in ends} == {"end of a row"}
+    else:
+        assert [found.words[at].strip() for at in (image[2] + 1, image[5] + 1)] == ["w30", "w31"]
+    assert list(found.patches) == image and len(image) == n and found.gap == 1
+    for query in (found.query, image[-1]):
+        row = found.patterns["a1.h2"][query]
+        assert found.map_of("a1.h2", query).flatten().tolist() == row[image].tolist()
+        assert sum(found.words_of("a1.h2", query).values()) + row[image].sum() == pytest.approx(1, abs=1e-5)
+    columns = found.grid[1]
+    assert found.name_of(image[columns]) == "row 2, column 1" and '"gap": 1' in found.page().replace(
+        '":1', '": 1'
+    )

@@ -12,7 +12,7 @@ from workbench.core.errors import ModelError, OptionError, TaskError, expect
 from workbench.heads.drawn_pictures import prompt_of
 from workbench.heads.grid_maps import Size
 from workbench.heads.observe import patterns_of
-from workbench.heads.picture_look import Box, PictureLook
+from workbench.heads.picture_look import Box, PictureLook, patch_positions
 from workbench.model.architecture import describe
 from workbench.model.hooks import forward
 from workbench.model.identity import identity
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SCENE = "scene"
 CLASS = "class token"
+ROW_END = "end of a row"
 MOST_SAID = 3
 
 
@@ -84,6 +85,7 @@ def look_at(
         image=shown,
         grid=sight.grid,
         first=places.first,
+        gap=places.gap,
         patterns={head: A[0] for head, A in seen.items()},
         words=places.words,
         query=places.query,
@@ -98,11 +100,12 @@ def look_at(
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the patches begin, what stands at the other positions, and which of them looks at first."""
+    """Where the patches begin, what stands at the other positions and behind each row, and which looks at first."""
 
     first: int
     words: dict[int, str]
     query: int
+    gap: int = 0
 
 
 def _check_question(sight: Sight, question: str, tower: str | None) -> None:
@@ -180,16 +183,18 @@ def _places(model: TransformerBridge, sight: Sight, prompt: Prompt, tower: str |
             )
         return _Places(first, {i: CLASS if i == 0 else f"token {i}" for i in range(first)}, 0)
     ids = prompt.ids[0].tolist()
-    first = ids.index(sight.token) + sight.first
-    if sight.gap or len(picture_ids(model.tokenizer, sight)) > sight.n_tokens:
+    taken = [i for i, token in enumerate(ids) if token == sight.token]
+    patches = tuple(taken[place] for place in sight.patches())
+    rows, columns = sight.grid
+    gap = patches[columns] - patches[0] - columns if rows > 1 else 0
+    if patches != patch_positions(sight.grid, patches[0], gap):
         raise ModelError(
-            "the rows of a picture's patches have other tokens between them in this model; a look shows patches that "
-            "stand side by side",
+            "the rows of a picture's patches do not follow each other in equal steps in this model",
             hint="wb.observe and the set of positions called image",
         )
-    patches = range(first, first + len(sight.patches()))
     words = {i: model.tokenizer.decode([token]) for i, token in enumerate(ids) if i not in patches}
-    return _Places(first, words, len(ids) - 1)
+    words |= {i: sight.before if i < patches[0] else ROW_END for i in taken if i in words}
+    return _Places(patches[0], words, len(ids) - 1, gap)
 
 
 def _said(

@@ -17,6 +17,17 @@ Box = tuple[int, int, int, int]
 """Top, left, bottom and right in patches, half open."""
 
 
+def patch_positions(grid: Size, first: int, gap: int) -> tuple[int, ...]:
+    """Return the positions of patches that stand row by row, with ``gap`` others behind each row.
+
+    Example:
+        >>> patch_positions((2, 2), 3, 1)
+        (3, 4, 6, 7)
+    """
+    rows, columns = grid
+    return tuple(first + row * (columns + gap) + column for row in range(rows) for column in range(columns))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
     """What one picture shows of every head.
@@ -24,6 +35,7 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
     Attributes:
         patterns: Head -> its pattern, ``(query, key)``, over all positions that the model has for the prompt.
         first: The position of the first patch; the others follow it row by row.
+        gap: How many positions stand behind each row of patches, such as a token that ends the row.
         words: Position -> its text, of every position that is no patch; a tower's class token is one.
         query: The position whose attention is shown at first: the class token, or the last word.
         question: What was asked; empty for a tower.
@@ -43,6 +55,12 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
     said: tuple[tuple[str, float], ...] = ()
     objects: tuple[tuple[str, Box], ...] = ()
     asked: int | None = None
+    gap: int = 0
+
+    @property
+    def patches(self) -> tuple[int, ...]:
+        """The positions of the patches, row by row."""
+        return patch_positions(self.grid, self.first, self.gap)
 
     @property
     def size(self) -> int:
@@ -61,8 +79,7 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
         Raises:
             OptionError: for a head or a position that there is not.
         """
-        last = self.first + self.grid[0] * self.grid[1]
-        return over_grid(self._row(head, query)[:last], self.grid, first=self.first)
+        return over_grid(self._row(head, query)[list(self.patches)], self.grid, first=0)
 
     def words_of(self, head: str, query: int | None = None) -> dict[int, float]:
         """Say how much a position looks at each position that is no patch.
@@ -96,7 +113,7 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
         """Name a position: the word that stands there, or the row and column of the patch."""
         if position in self.words:
             return self.words[position].strip() or f"position {position}"
-        row, column = divmod(position - self.first, self.grid[1])
+        row, column = divmod(position - self.first, self.grid[1] + self.gap)
         return f"row {row + 1}, column {column + 1}"
 
     def _row(self, head: str, query: int | None) -> Float[np.ndarray, " key"]:

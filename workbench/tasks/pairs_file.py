@@ -224,8 +224,9 @@ def parse_pair(data: object, *, default_id: str, folder: Path | None = None) -> 
         k: data[k] for k in ("id", "group", "clean", "corrupted") if k in data
     }
     seen = parse_pictures(data, folder, wrong)
+    shown = "image" in data  # also one that cannot be read: that is said already
     for key, value in texts.items():  # a model that reads no words is shown a picture alone
-        wrong += _text(key, value, empty_ok=key == "group" or (key != "id" and seen.image is not None))
+        wrong += _text(key, value, empty_ok=key == "group" or (key != "id" and shown))
     answers = {key: _answers(key, data.get(key, []), wrong) for key in ("correct", "incorrect")}
     if "correct" in data and data["correct"] == []:
         wrong.append("correct has no answer")

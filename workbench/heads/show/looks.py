@@ -181,6 +181,7 @@ def _data(look: PictureLook) -> dict[str, Any]:
         "size": look.size,
         "grid": list(look.grid),
         "first": look.first,
+        "gap": look.gap,
         "query": look.query,
         "start": _start(look, layers, heads),
         "words": [[at, printable(text).strip() or " "] for at, text in look.words.items()],

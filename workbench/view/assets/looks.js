@@ -21,11 +21,18 @@
   const name = (l, h) => `${now().layers[l]}.${now().heads[h]}`;
   const place = (i) => `row ${Math.floor(i / now().grid[1]) + 1}, column ${(i % now().grid[1]) + 1}`;
   const called = (q) => {
-    if (!now().named.has(q)) return place(q - now().first);
+    if (!now().named.has(q)) return place(patchOf(q));
     return now().quoted ? `“${now().named.get(q)}”` : now().named.get(q);
   };
   const patches = () => now().grid[0] * now().grid[1];
-  const map = (l, h, q) => Array.from({ length: patches() }, (_, i) => at(l, h, q, now().first + i));
+  // Other positions may stand behind each row of patches.
+  const positionOf = (i) => now().first + Math.floor(i / now().grid[1]) * (now().grid[1] + now().gap) + (i % now().grid[1]);
+  const patchOf = (q) => {
+    const wide = now().grid[1], row = Math.floor((q - now().first) / (wide + now().gap));
+    const column = q - now().first - row * (wide + now().gap);
+    return column < wide ? row * wide + column : -1;
+  };
+  const map = (l, h, q) => Array.from({ length: patches() }, (_, i) => at(l, h, q, positionOf(i)));
   const palette = (v) => {
     const stops = [[247, 247, 245], [190, 214, 235], [107, 163, 211], [37, 107, 173], [10, 58, 110]];
     const where = v * 4, low = Math.min(Math.floor(where), 3), part = where - low;
@@ -55,7 +62,7 @@
       }
     });
     context.setLineDash([]);
-    for (const [i, style] of thumb ? [] : [[query() - look.first, "#c79bff"], [state.patch, "#f0954a"]]) {
+    for (const [i, style] of thumb ? [] : [[patchOf(query()), "#c79bff"], [state.patch, "#f0954a"]]) {
       if (i === null || i < 0 || i >= patches()) continue;
       context.strokeStyle = style;
       context.lineWidth = 3;
@@ -157,11 +164,11 @@
   };
   canvas.addEventListener("mousemove", (event) => { state.patch = patchAt(event); show(); });
   canvas.addEventListener("mouseleave", () => { state.patch = null; show(); });
-  canvas.addEventListener("click", (event) => pin(now().first + patchAt(event)));
+  canvas.addEventListener("click", (event) => pin(positionOf(patchAt(event))));
   canvas.addEventListener("keydown", (event) => {
     const [rows, columns] = now().grid;
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    if (event.key === "Enter" && state.patch !== null) { pin(now().first + state.patch); return; }
+    if (event.key === "Enter" && state.patch !== null) { pin(positionOf(state.patch)); return; }
     if (event.key === "Escape") { state.patch = null; pin(now().query); return; }
     if (!step) return;
     event.preventDefault();
