@@ -13,10 +13,10 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError
 from workbench.model.captions import is_captioned, probe_captions, with_captions
-from workbench.model.prompt import Extras, Prompt
+from workbench.model.prompt import Extras, Make, Prompt
 from workbench.model.sight import sight_of
 from workbench.tasks.pictures.image import Picture
-from workbench.tasks.pictures.sight import Sight
+from workbench.tasks.pictures.sight import PaintReading, Sight
 from workbench.tasks.pictures.sizes import one_size
 
 if TYPE_CHECKING:
@@ -71,12 +71,27 @@ def probe(bridge: TransformerBridge, words: Int[Tensor, "row pos"]) -> Prompt:
 
 def _extras(sight: Sight, ids: Tensor, pixels) -> Extras:
     makers = {"pixel_values": pixels}
+    if sight.paints is not None:
+        makers |= _caption_and_time(sight.paints, len(ids), ids.device, pixels)
     if sight.marks:
         makers[sight.marks] = lambda rows: ids[rows.to(ids.device)].eq(sight.token or 0).long()
     told = {} if sight.sizes is None else sight.sizes.told(sight.size)
     for name, values in told.items():
         makers[name] = partial(_same_for_all, torch.tensor(values, device=ids.device))
     return Extras(makers, torch.arange(len(ids)))
+
+
+def _caption_and_time(
+    reading: PaintReading, rows: int, device: torch.device, pixels: Make
+) -> dict[str, Make]:
+    """Random words and times for each row, the same on every machine."""
+    generator = torch.Generator().manual_seed(1)
+    words = torch.randint(0, reading.d_vocab, (rows, reading.n_words), generator=generator).to(device)
+    times = torch.rand(rows, generator=generator).to(device)
+    return {
+        "input_ids": lambda at: words[at.to(device)],
+        "time": lambda at: times[at.to(device)].to(pixels(at[:1]).dtype),
+    }
 
 
 def _same_for_all(values: Tensor, rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from workbench.core.errors import ModelError
 from workbench.model.directory import read_configuration
 from workbench.model.prompt import Prompt
 from workbench.tasks.pictures.names import COMPARES
-from workbench.tasks.pictures.sight import CaptionReading, Scaling, Sight
+from workbench.tasks.pictures.sight import CaptionReading, PaintReading, Scaling, Sight
 from workbench.tasks.pictures.sizes import Crops, WholePatches
 
 if TYPE_CHECKING:
@@ -219,6 +219,12 @@ def _internvl(config: Any, scaling: Scaling | None) -> Sight:
     return Sight(size=size, grid=(rows, columns), n_tokens=rows * columns, token=token, scaling=scaling)
 
 
+def _painter(config: Any, scaling: Scaling | None) -> Sight:
+    size, grid = _patches(config)
+    reading = PaintReading(n_words=config.max_position_embeddings, d_vocab=config.vocab_size)
+    return Sight(size=size, grid=grid, n_tokens=grid[0] * grid[1], scaling=scaling, paints=reading)
+
+
 def _blip2(config: Any, scaling: Scaling | None) -> Sight:
     n, token = (
         config.num_query_tokens,
@@ -290,6 +296,7 @@ FAMILIES: dict[str, Callable[[Any, Scaling | None], Sight | None]] = {
     "llava_next": _llava_next,
     "mistral3": _mistral3,
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"), _qwen_vl),
+    "painter": _painter,
     "clip": _of_words,
     "siglip": _of_words,
     **dict.fromkeys(_BEFORE, _vit),

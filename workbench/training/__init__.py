@@ -18,6 +18,8 @@ RECIPES = {
     "ioi": "ioi:RECIPE",
     "kv": "retrieval:RECIPE",
     "marked": "marked:RECIPE",
+    "painter": "painter:RECIPE",
+    "painter-leaky": "painter:LEAKY_RECIPE",
     "regression": "regression:RECIPE",
     "needle": "needles:LONGER",
     "needle-base": "needles:BASE",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +44,8 @@ _TRANSLATES = (
     *("BartForConditionalGeneration", "MBartForConditionalGeneration", "BlenderbotForConditionalGeneration"),
     *("PegasusForConditionalGeneration", "M2M100ForConditionalGeneration", "MarianMTModel"),
 )
+PAINTS: Mapping[str, str] = {"PainterModel": "workbench.model.painter.model"}
+"""Models of ours that paint, and where they are: two stacks in one, patches to patches and patches to words."""
 ALIASES: Mapping[str, str] = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 """Names in older files."""
 
@@ -50,6 +53,7 @@ READS: Mapping[str, tuple[str, ...]] = (
     dict.fromkeys(_VISION, ("pixel_values",))
     | dict.fromkeys((*_WORDS, *_TRANSLATES, *SPEAKS), ("input_ids",))
     | dict.fromkeys(COMPARES, ("input_ids", "pixel_values"))
+    | dict.fromkeys(PAINTS, ("input_ids", "pixel_values", "time"))
 )
 """What each class cannot be called without; each stack of the last ones also runs by itself."""
 
@@ -60,7 +64,7 @@ def tower_class(config: PretrainedConfig) -> type | None:
     """Return the class of a configuration where it is opened as a tower, else None."""
     for name in getattr(config, "architectures", None) or ():
         if (name := ALIASES.get(name, name)) in READS:
-            return getattr(transformers, name)
+            return getattr(import_module(PAINTS[name]) if name in PAINTS else transformers, name)
     return None
 
 
@@ -85,7 +89,7 @@ def probe_inputs(config: PretrainedConfig, reads: tuple[str, ...]) -> dict[str, 
         >>> probe_inputs(config, ("pixel_values",))["pixel_values"].shape
         torch.Size([2, 3, 8, 8])
     """
-    makers = {"input_ids": _ids, "pixel_values": _pixels}
+    makers = {"input_ids": _ids, "pixel_values": _pixels, "time": lambda config: torch.tensor([0.25, 0.75])}
     return {name: makers[name](config) for name in reads}
 
 

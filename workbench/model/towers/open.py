@@ -10,7 +10,7 @@ from transformer_lens.hook_points import HookPoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import ModelError
-from workbench.model.towers.classes import DEEP, PACKS, READS, SPEAKS
+from workbench.model.towers.classes import DEEP, PACKS, PAINTS, READS, SPEAKS
 from workbench.model.towers.packing import Packing
 from workbench.model.towers.parts import part, stacks
 from workbench.model.towers.tower import Tower, answer, use_hooked_attention
@@ -49,7 +49,7 @@ def hang_towers(
                 f"a {kind} has two stacks for {name}; one is expected",
                 hint="docs/families.md lists the models with towers that open",
             )
-        own = reads if len(reads) == 1 else (_ALONE[name],)
+        own = reads if len(reads) == 1 or kind in PAINTS else (_ALONE[name],)
         packed = packing if name == "vision" else None
         found[name] = Tower(model, layers, name=name, reads=own, attention=attention, packing=packed)
     if not found:
@@ -74,7 +74,7 @@ def hang_towers(
     for tower in found.values():
         tower.eval()
     main = found["text"] if speaks else next(found[name] for name in MAIN if name in found)
-    if len(reads) == 1:  # one call runs them all
+    if len(reads) == 1 or kind in PAINTS:  # one call runs them all
         main.inner = {name: tower for name, tower in found.items() if tower is not main}
     return main
 
@@ -87,6 +87,10 @@ def _named_stacks(model: PreTrainedModel, reads: tuple[str, ...]) -> Iterator[tu
     for place, layers in stacks(model):
         if "qformer" in place:
             continue  # no hook points there
+        if type(model).__name__ in PAINTS:
+            yield "vision", layers, "attn"
+            yield "cross", layers, "cross"
+            continue
         if not getattr(model.config, "is_encoder_decoder", False):
             sees = _sees(place, reads)
             yield ("vision", _read(model, layers), "attn") if sees else ("text", layers, "attn")
@@ -123,7 +127,7 @@ def _measure_positions(tower: Tower, inputs: Mapping[str, Tensor]) -> None:
     config = tower.original_model.config
     text = getattr(config, "text_config", config)
     longest = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
-    words = "input_ids" in tower.reads
+    words = "input_ids" in tower.reads and kind not in PAINTS
     tower.cfg.n_ctx = (longest or 512) if words else seen[0].shape[1]
     tower.cfg.d_vocab = text.vocab_size if words else tower.cfg.n_ctx
     tower.cfg.d_vocab_out = out.shape[-1]

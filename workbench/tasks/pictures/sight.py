@@ -51,6 +51,19 @@ class CaptionReading:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaintReading:
+    """How a model that paints reads a caption beside the picture that it works on; it also reads the time.
+
+    Attributes:
+        n_words: Words of a caption; a caption without a word is all zeros.
+        d_vocab: Rows of its embedding.
+    """
+
+    n_words: int
+    d_vocab: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sight:
     """How a model takes a picture in.
 
@@ -67,6 +80,7 @@ class Sight:
         tower_first: The first patch among the tower's own positions, where these are the image tokens; else None.
         nested: Pixels have an axis for several pictures of one prompt; here there is one.
         captions: How it reads captions that a picture is compared with; None where it compares none.
+        paints: How it reads captions of a picture that it paints; None where it paints none.
         sizes: How it takes pictures of other sizes; None where it takes this one alone. ``size``, ``grid``, ``first``
             and ``n_tokens`` are of one of them, and ``of`` gives those of a picture.
         row_ends: Tokens of the tokenizer that end a row of patches and the picture, where they stand among the image
@@ -85,6 +99,7 @@ class Sight:
     nested: bool = False
     tower_first: int | None = None
     captions: CaptionReading | None = None
+    paints: PaintReading | None = None
     sizes: WholePatches | Crops | None = None
     row_ends: tuple[str, str] | None = None
 
