@@ -19,7 +19,7 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.model.painter.model import PainterModel, from_patches, velocity
 from workbench.tasks.canvas.captions import word_numbers
 from workbench.tasks.canvas.drawing import Item
-from workbench.tasks.canvas.reader import Read, Verdict, judge, read_picture
+from workbench.tasks.canvas.reader import Read, PictureVerdict, judge, read_picture
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -46,7 +46,7 @@ class Painted:
         """Read the objects of each picture."""
         return [read_picture(picture.numpy()) for picture in self.pictures]
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[PictureVerdict]:
         """Judge each picture by its caption."""
         return [judge(seen, asked) for seen, asked in zip(self.read(), self.captions, strict=True)]
 

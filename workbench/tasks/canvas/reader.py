@@ -48,7 +48,7 @@ class Read:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class PictureVerdict:
     """What is right in one picture, asked for what its caption says.
 
     Args:
@@ -93,7 +93,7 @@ def read_picture(pixels: np.ndarray) -> tuple[Read, ...]:
     return tuple(sorted(found, key=lambda each: (each.column, each.row, each.colour)))
 
 
-def judge(seen: Sequence[Read], asked: Sequence[Item]) -> Verdict:
+def judge(seen: Sequence[Read], asked: Sequence[Item]) -> PictureVerdict:
     """Compare what a picture shows with what its caption asks for.
 
     Example:
@@ -106,7 +106,7 @@ def judge(seen: Sequence[Read], asked: Sequence[Item]) -> Verdict:
         return sorted(getattr(x, attribute) for x in seen) == sorted(getattr(x, attribute) for x in asked)
 
     wanted = sorted(item.phrase for item in asked)
-    return Verdict(
+    return PictureVerdict(
         colour=same("colour"),
         side=same("side"),
         shape=same("shape"),
