@@ -19,7 +19,7 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.model.painter.model import PainterModel, from_patches, velocity
 from workbench.tasks.canvas.captions import word_numbers
 from workbench.tasks.canvas.drawing import Item
-from workbench.tasks.canvas.reader import Read, PictureVerdict, judge, read_picture
+from workbench.tasks.canvas.reader import PictureVerdict, Read, judge, read_picture
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
