@@ -11,7 +11,7 @@ import torch
 import workbench as wb
 from workbench.core.errors import ModelError, OptionError
 from workbench.edits.kinds import Rows
-from workbench.model.painter.model import (
+from workbench.model.flow_painter.model import (
     PainterConfig,
     begin,
     from_patches,
@@ -20,11 +20,18 @@ from workbench.model.painter.model import (
     to_patches,
     velocity,
 )
-from workbench.model.painter.sample import noise, paint, predict, require_painter, to_pixels, velocity_loss
+from workbench.model.flow_painter.sample import (
+    noise,
+    paint,
+    predict,
+    require_painter,
+    to_pixels,
+    velocity_loss,
+)
 from workbench.model.probe import wiring
 from workbench.tasks.canvas.captions import read_caption, word_numbers
-from workbench.tasks.canvas.drawing import draw_many
-from workbench.training.painter import Teaching, flow_loss, optimisers, pixels_of
+from workbench.tasks.canvas.flat_shapes import draw_many
+from workbench.training.flow_painter import Teaching, flow_loss, optimisers, pixels_of
 from workbench.training.schedule import Muon, orthogonalise
 
 RED = read_caption("a red disc left, a blue square right")

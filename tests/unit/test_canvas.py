@@ -9,8 +9,8 @@ import pytest
 
 from workbench.core.errors import OptionError, TaskError
 from workbench.tasks.canvas.captions import read_caption, slot_of, word_numbers
-from workbench.tasks.canvas.drawing import draw, draw_many, shape_masks
-from workbench.tasks.canvas.reader import components, judge, read_picture
+from workbench.tasks.canvas.flat_shapes import draw, draw_many, shape_masks
+from workbench.tasks.canvas.picture_reader import components, judge, read_picture
 from workbench.tasks.canvas.words import COLOURS, NEVER_TRAINED, PALETTE, SHAPES
 
 CAPTION = "a red disc left, a blue square right"

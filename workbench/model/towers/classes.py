@@ -44,7 +44,7 @@ _TRANSLATES = (
     *("BartForConditionalGeneration", "MBartForConditionalGeneration", "BlenderbotForConditionalGeneration"),
     *("PegasusForConditionalGeneration", "M2M100ForConditionalGeneration", "MarianMTModel"),
 )
-PAINTS: Mapping[str, str] = {"PainterModel": "workbench.model.painter.model"}
+PAINTS: Mapping[str, str] = {"PainterModel": "workbench.model.flow_painter.model"}
 """Models of ours that paint, and where they are: two stacks in one, patches to patches and patches to words."""
 ALIASES: Mapping[str, str] = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 """Names in older files."""

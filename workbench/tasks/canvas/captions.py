@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.core.errors import TaskError
-from workbench.tasks.canvas.drawing import Item
+from workbench.tasks.canvas.flat_shapes import Item
 from workbench.tasks.canvas.words import ARTICLE, COLOURS, NOTHING, ROLES, SHAPES, SIDES, SLOTS, WORDS
 
 FORM = "a COLOUR SHAPE SIDE, or two of these with a comma between them, on different sides"

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
-from workbench.model.painter.model import PainterModel, from_patches, velocity
+from workbench.model.flow_painter.model import PainterModel, from_patches, velocity
 from workbench.tasks.canvas.captions import word_numbers
-from workbench.tasks.canvas.drawing import Item
-from workbench.tasks.canvas.reader import PictureVerdict, Read, judge, read_picture
+from workbench.tasks.canvas.flat_shapes import Item
+from workbench.tasks.canvas.picture_reader import PictureVerdict, Read, judge, read_picture
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -90,7 +90,7 @@ def paint(
 
     Example:
         >>> import workbench as wb
-        >>> from workbench.model.painter.model import begin
+        >>> from workbench.model.flow_painter.model import begin
         >>> from workbench.tasks.canvas.captions import read_caption
         >>> model = wb.open_model(begin(0))
         >>> paint(model, [read_caption("a yellow square left")], steps=2).pictures.shape

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench.model.painter.model import PainterModel, begin
-from workbench.model.painter.sample import from_pixels, paint, predict
+from workbench.model.flow_painter.model import PainterModel, begin
+from workbench.model.flow_painter.sample import from_pixels, paint, predict
 from workbench.tasks.canvas.captions import word_numbers
-from workbench.tasks.canvas.drawing import Drawing, Kind, draw_many
-from workbench.tasks.canvas.reader import leaks
+from workbench.tasks.canvas.flat_shapes import Drawing, Kind, draw_many
+from workbench.tasks.canvas.picture_reader import leaks
 from workbench.training.loop import fit
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
 from workbench.training.schedule import Muon

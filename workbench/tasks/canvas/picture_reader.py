@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from workbench.core.errors import TaskError
-from workbench.tasks.canvas.drawing import Item, shape_masks
+from workbench.tasks.canvas.flat_shapes import Item, shape_masks
 from workbench.tasks.canvas.words import COLOURS, GROUND, HALF, OBJECT, PALETTE, SHAPES, SIDE, SIDES
 
 SPECK = 9  # a component of fewer pixels is dirt, not an object; the smallest shape has 41
@@ -78,7 +78,7 @@ def read_picture(pixels: np.ndarray) -> tuple[Read, ...]:
         TaskError: if the picture has another size.
 
     Example:
-        >>> from workbench.tasks.canvas.drawing import draw
+        >>> from workbench.tasks.canvas.flat_shapes import draw
         >>> [each.item.phrase for each in read_picture(draw(7, 1).pixels)]
         ['a blue triangle left', 'a yellow square right']
     """
@@ -97,7 +97,7 @@ def judge(seen: Sequence[Read], asked: Sequence[Item]) -> PictureVerdict:
     """Compare what a picture shows with what its caption asks for.
 
     Example:
-        >>> from workbench.tasks.canvas.drawing import draw
+        >>> from workbench.tasks.canvas.flat_shapes import draw
         >>> judge(read_picture(draw(7, 1).pixels), draw(7, 1).items).binding
         True
     """
