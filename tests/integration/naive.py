@@ -247,6 +247,15 @@ class SplitInputs:
         def change(target: str) -> Tensor | float:
             return sum(reference[s] - now[s] for s, t in sorted(edges) if t == target)
 
+        return self.with_inputs(i, change, now)
+
+    def with_inputs(self, i: int, change: Callable[[str], Tensor | float], now: dict[str, Tensor]) -> float:
+        """Clean metric of pair ``i`` where every reader's input has ``change(reader)`` added.
+
+        Args:
+            now: Filled with what every source writes in this pass, before a later reader asks for its change.
+        """
+
         def split(layer: int, slot: str) -> Callable:
             def edit(tensor: Tensor, hook) -> Tensor:
                 tensor = tensor.clone()  # (1, pos, head or KV group, d_model)

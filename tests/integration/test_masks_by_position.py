@@ -36,22 +36,7 @@ class Weighted(SplitInputs):
         def change(target: str):
             return sum(w * (reference[s] - now[s]) for s, w in by_target.get(target, []))
 
-        def split(layer: int, slot: str):
-            def edit(tensor, hook):
-                tensor = tensor.clone()
-                unit = "h" if tensor.shape[2] == self.naive.bridge.cfg.n_heads else "g"
-                for u in range(tensor.shape[2]):
-                    tensor[:, :, u] += change(f"a{layer}.{unit}{u}<{slot}>")
-                return tensor
-
-            return edit
-
-        hooks = self._record(now)
-        for n in range(self.n_layers):
-            hooks += [(f"blocks.{n}.hook_{slot}_input", split(n, slot)) for slot in "qkv"]
-            hooks.append((f"blocks.{n}.hook_mlp_in", lambda t, hook, n=n: t + change(f"m{n}")))
-        hooks.append((f"blocks.{self.n_layers - 1}.hook_resid_post", lambda t, hook: t + change("logits")))
-        return self.naive.metric(i, "clean", hooks)
+        return self.with_inputs(i, change, now)
 
 
 def label_of(runs, i: int, token: int) -> str:
