@@ -9,9 +9,9 @@ import torch
 import workbench as wb
 from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.edits.emphasise import Emphasise
-from workbench.edits.raised_scores import raised
+from workbench.edits.raised_scores import emphasis, raised
 from workbench.heads.asked_pictures import ask_pictures
-from workbench.heads.dual_stream import dual_stream
+from workbench.heads.dual_stream import DualStream, dual_stream
 from workbench.heads.told_scenes import descriptions, hallucination
 from workbench.heads.tower_patterns import tower_patterns
 from workbench.model.hooks import forward
@@ -161,3 +161,19 @@ def test_claims_go_both_ways():
         c[imbalanced_attention.INVENTED_EDIT] = before - less + 0.1 * rng.normal(size=40)
         assert imbalanced_attention.CLAIMS["falls"].by(c).holds is holds
         assert imbalanced_attention.CLAIMS["lowers"].by(c).holds is holds
+
+
+def test_emphasis_of_some_questions_is_that_of_their_own_patches(vlm):
+    asked = ask_pictures(vlm, World(objects=(0, 1, 1)), kinds=["colour"], n=3, seed=9)
+    own = asked.own.reshape(3, -1)
+    kinds = DualStream(local=torch.from_numpy(own), summary=torch.zeros(3, own.shape[1], dtype=torch.bool))
+    under, one = emphasis(vlm, asked, kinds, alpha=0.7, beta=0.3), slice(1, 2)
+    keys = asked.keys(own)[one]
+    by_hand = Emphasise(layers=(1, 2, 3), local=keys, summary=torch.zeros_like(keys), alpha=0.7)
+    with torch.no_grad():
+        plain = forward(vlm, asked.prompt[one], last_only=True)
+        with under(one):
+            found = forward(vlm, asked.prompt[one], last_only=True)
+        with by_hand.on(vlm):
+            wanted = forward(vlm, asked.prompt[one], last_only=True)
+    assert torch.equal(found, wanted) and not torch.allclose(found, plain, atol=1e-3)

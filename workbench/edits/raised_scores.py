@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,12 @@ from workbench.core.errors import ModelError, ShapeError
 from workbench.edits.emphasise import Emphasise
 from workbench.edits.place import Change, Place, Seen
 from workbench.engine.interventions.surgery import add_to_scores
+from workbench.heads.asked_pictures import AskedPictures, Under
+from workbench.heads.dual_stream import DualStream
+from workbench.model.probe import wiring
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 
 def raised(
@@ -56,3 +64,21 @@ def _emphasised(edit: Emphasise):
 def _rise(scores: Tensor, factors: Tensor) -> Tensor:
     hidden = scores <= torch.finfo(scores.dtype).min / 2
     return torch.where(hidden, 0.0, factors.to(scores) * scores.abs())
+
+
+def emphasis(
+    model: TransformerBridge, asked: AskedPictures, kinds: DualStream, *, alpha: float, beta: float
+) -> Under:
+    """Make what a pass over some questions is in: their patches' scores are raised in all layers but the first.
+
+    Args:
+        kinds: The patches of every picture, for detail (``alpha``) and for the whole (``beta``).
+    """
+    local, summary = (asked.keys(mask.cpu().numpy()) for mask in (kinds.local, kinds.summary))
+    layers = wiring(model).attention_layers[1:]
+
+    def on(rows: slice) -> AbstractContextManager:
+        edit = Emphasise(layers=layers, local=local[rows], summary=summary[rows], alpha=alpha, beta=beta)
+        return edit.on(model)
+
+    return on

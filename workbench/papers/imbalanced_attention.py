@@ -25,7 +25,7 @@ from typing import Any
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.edits.emphasise import LOCAL, SUMMARY, Emphasise
+from workbench.edits.emphasise import LOCAL, SUMMARY
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import below, no_worse, slopes
@@ -36,8 +36,8 @@ from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.questions import DESCRIBE
 
 with lazily():
+    from workbench.edits import raised_scores
     from workbench.heads import asked_pictures, dual_stream, existence, span_attention, told_scenes
-    from workbench.model import probe
 
 # Criteria, fixed before anything was measured.
 ENOUGH, RIGHT, WITHIN = 20, 0.6, 0.02
@@ -93,14 +93,7 @@ def measure(setting: Setting) -> Conditions:
     def under(asked, *, alpha: float = o.alpha, beta: float = o.beta, draw: int | None = None):
         """The edit for some rows of these prompts; ``draw`` takes random patches."""
         kinds = chosen[id(asked)] if draw is None else chosen[id(asked)].drawn(setting.seed * 997 + draw)
-        local, summary = (asked.keys(mask.cpu().numpy()) for mask in (kinds.local, kinds.summary))
-        layers = probe.wiring(model).attention_layers[1:]
-
-        def on(rows: slice):
-            edit = Emphasise(layers=layers, local=local[rows], summary=summary[rows], alpha=alpha, beta=beta)
-            return edit.on(model)
-
-        return on
+        return raised_scores.emphasis(model, asked, kinds, alpha=alpha, beta=beta)
 
     def described(edit=None) -> Any:
         return told_scenes.hallucination(told_scenes.descriptions(model, told, under=edit), shown.scenes)
