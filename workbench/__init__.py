@@ -104,6 +104,8 @@ _HOME = {
     "portrait": "heads.portrait",
     "Portrait": "heads.table",
     "load_portrait": "heads.table",
+    "look": "heads.text_look",
+    "PromptLook": "heads.prompt_look",
     "look_at": "heads.looks",
     "PictureLook": "heads.picture_look",
     "patterns_of": "heads.observe",

@@ -79,6 +79,8 @@ MISTAKES = [
     (f"logits {ON} --by heads", 1, "did you mean head"),
     (f"logits {ON} --ablation meen", 1, "did you mean mean"),
     ("logits -m zoo:ioi -t oio", 1, "did you mean ioi"),
+    ("look text -m zoo:ioy", 1, "did you mean zoo:ioi"),
+    ("look text -m zoo:ioi --bos of", 1, "did you mean off"),
     ("heads -m zoo:ioy", 1, "did you mean zoo:ioi"),
     ("heads -m zoo:ioi --sort indution", 1, "did you mean induction"),
     ("heads -m zoo:ioi --corpus nofile", 1, "no file nofile"),

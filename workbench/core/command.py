@@ -341,6 +341,7 @@ _FORMS = {
     "patch": "forms.sweep:Patch",
     "path-patch": "forms.sweep:PathPatch",
     "knock-out": "forms.sweep:KnockOutHeads",
+    "look": "forms.text_look:LookAtPrompt",
     "logits": "forms.logits:Logits",
     "discover": "forms.discover:Discover",
     "evaluate": "forms.evaluate:Evaluate",

@@ -130,6 +130,19 @@ def _seen(
     return tuple(found)
 
 
+def pattern_bytes(
+    model: TransformerBridge, ids: Sequence[int]
+) -> tuple[tuple[int, ...], UInt8[np.ndarray, "layer head query key"]]:
+    """Return the layers that show a pattern on these tokens, and where each query looks, times 255, rounded.
+
+    Raises:
+        OptionError: if the patterns are too many for one page.
+        ModelError: if no layer shows a pattern.
+    """
+    [seen] = _seen(model, [("prompt", ids)])
+    return seen.layers, seen.weights
+
+
 def _bytes(shares: Tensor) -> UInt8[np.ndarray, "..."]:
     return (shares.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
