@@ -91,7 +91,7 @@ def test_rows_of_other_sources_than_today_s_are_marked(run, kept):
     kept.write_text(json.dumps(rows), encoding="utf-8")
     code, out, _ = run("replicate", "list", "--json")
     listed = {row["name"]: row["code"] for row in json.loads(out)}
-    assert code == 0 and (listed[PAPER], listed["pine"], listed["lofit"]) == ("as today", "older code", None)
+    assert code == 0 and (listed[PAPER], listed["pine"], listed["lofit"]) == ("this code", "older code", None)
     assert "older code" in run("replicate", "list")[1]
 
 

@@ -13,8 +13,8 @@ import torch
 
 from workbench.bench.bench import bench_discovery
 from workbench.bench.defence import cut_out, variation
+from workbench.bench.part_scores import halves_of
 from workbench.bench.quantities import (
-    _halves_of,
     areas,
     faithfulness_curves,
     gap_of,
@@ -100,7 +100,7 @@ def test_curves_are_those_of_the_evaluation(induction):
 
 def test_halves_of_a_mean_are_the_scores_of_half_of_the_pairs(induction):
     runs = paired_runs(induction, "induction", n=6, split="train")
-    halves = _halves_of(score(runs, "eap"))
+    halves = halves_of(score(runs, "eap"))
     assert halves is not None
     for k, half in enumerate(halves):
         again = score(runs.subset(range(k, 6, 2)), "eap")

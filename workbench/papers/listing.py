@@ -16,20 +16,20 @@ from workbench.papers.sixty import sixty
 from workbench.papers.uses import shared_uses, uses_of_papers
 from workbench.papers.wishes import WISHES
 
-TODAY, OLDER = "as today", "older code"
+TODAY, OLDER = "this code", "older code"
 NOTHING = {"minutes": None, "clock": None, "verdicts": None, "code": None}
 PAGE = """# Sixty papers
 
-`workbench replicate list` shows this table, `workbench replicate NAME` measures the claims of a paper that is built.
-What each built one measures and against what: [replications](replications.md). This page is written by
-`workbench replicate list --docs docs/papers.md`.
+`workbench replicate list` shows this table, and `workbench replicate NAME` measures the claims of a paper that is
+built. The page [replications](replications.md) says what each of them measures, and which controls it has.
+`workbench replicate list --docs docs/papers.md` writes this page.
 
 """
 
 MAP = """## A map of methods
 
-Every paper's method is a function of the library, which works on any model that has what it needs. Names below are
-modules and functions under `workbench`.
+The method of every paper is a function of the library. It works on any model that has what the method needs. The
+names below are modules and functions under `workbench`.
 
 ### I want to ...
 
@@ -138,7 +138,7 @@ def _when() -> str:
     where = (
         "`workbench replicate list --results FOLDER` took them from what `workbench replicate all -o FOLDER` left; "
         "`workbench/papers/default_runs.json` has the digest of the sources of each, and `workbench replicate list` "
-        "marks those whose sources are others today"
+        "marks those that were measured with older code"
     )
     first = " Minutes and verdicts are those of the default run on the default model"
     return f"{first} ({said}); {where}." if said else ""
