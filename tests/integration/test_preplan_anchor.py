@@ -105,7 +105,7 @@ def test_swaps_are_at_high_and_low_words_and_compare_what_follows(stdlib):
 
 def test_a_known_curve_stands_in_place_of_a_measured_one_and_gaps_stay():
     curves = {
-        name: np.arange(4) + i for i, name in enumerate(("waad", "receivers", "entropy", "next_entropy"))
+        name: np.arange(4.0) + i for i, name in enumerate(("waad", "receivers", "entropy", "next_entropy"))
     }
     marks = {"wordlike": np.ones(4, dtype=bool), "starts": np.ones(4, dtype=bool)}
     fai = np.array([0.5, np.nan, 0.25, 1.0])
