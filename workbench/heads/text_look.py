@@ -131,7 +131,10 @@ def _ids_of(
     """The prompt's token ids, whether a token that starts it was put first, and what must be said of them."""
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None or not len(tokenizer):
-        raise TaskError("the model has no tokenizer, so a prompt cannot become tokens")
+        raise TaskError(
+            "the model has no tokenizer, so a prompt cannot become tokens",
+            hint="open_model(..., tokenizer=...)",
+        )
     inner = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if not inner:
         raise TaskError("the prompt has no tokens", hint='workbench look -m zoo:ioi "Mary and John went to"')

@@ -73,7 +73,10 @@ def slot_of(items: Sequence[Item], word: str) -> int:
     if word in SLOTS:
         slot = SLOTS.index(word)
         if slot // len(ROLES) >= len(items):
-            raise TaskError(f"the caption has one object; {word!r} is of the second")
+            raise TaskError(
+                f"the caption has one object; {word!r} is of the second",
+                hint="name a word of the caption, or a slot such as first colour",
+            )
         return slot
     said = [WORDS[number] for item in items for number in item.words]
     if said.count(word) == 1:

@@ -104,7 +104,10 @@ def draw(seed: int, index: int, *, objects: int | None = None, kind: Kind = "tra
         'a yellow square right, a blue triangle left'
     """
     if objects not in (None, 1, 2):
-        raise OptionError(f"objects is {objects}; a picture of this world has 1 or 2")
+        raise OptionError(
+            f"objects is {objects}; a picture of this world has 1 or 2",
+            hint="objects=1, objects=2, or leave it out",
+        )
     numbers = np.random.Generator(np.random.Philox(key=[seed, index])).random(_NUMBERS)
     n = objects or (1 if numbers[0] < 0.25 else 2)
     first_side = int(numbers[1] < 0.5)

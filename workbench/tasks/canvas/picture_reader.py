@@ -83,7 +83,10 @@ def read_picture(pixels: np.ndarray) -> tuple[Read, ...]:
         ['a blue triangle left', 'a yellow square right']
     """
     if pixels.shape != (SIDE, SIDE, 3):
-        raise TaskError(f"a picture of shape {pixels.shape}; the reader reads ({SIDE}, {SIDE}, 3)")
+        raise TaskError(
+            f"a picture of shape {pixels.shape}; the reader reads ({SIDE}, {SIDE}, 3)",
+            hint="give the pixels of one picture: draw(7, 1).pixels",
+        )
     inks = np.concatenate([GROUND[None], PALETTE])
     nearest = ((pixels[:, :, None] - inks) ** 2).sum(-1).argmin(-1)  # (24, 24); 0 is the ground
     found = []
