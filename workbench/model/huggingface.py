@@ -119,7 +119,7 @@ def load_checked(directory: Path, model_class: AnyClass, **kwargs: Any) -> PreTr
     if missing := sorted(info["missing_keys"]):
         raise ModelError(
             f"{directory} lacks {len(missing)} tensors of a {type(model).__name__}: {', '.join(missing[:4])}",
-            hint="download or copy the missing weights, or correct the architecture in config.json",
+            hint="the checkpoint is incomplete: copy the missing weights, or correct the architecture in config.json",
         )
     if mismatched := sorted(_in_words(entry) for entry in info["mismatched_keys"]):
         raise ModelError(
