@@ -90,6 +90,7 @@ _HOME = {
     "variance": "evaluate.variance",
     "along_the_path": "evaluate.along_the_path",
     "between_positions": "methods.between_positions",
+    "neuron_clusters": "evaluate.neuron_clusters",
     "judge": "evaluate.trial",
     "JudgePlan": "evaluate.judge_plan",
     "Criteria": "circuits.verdicts.criteria",

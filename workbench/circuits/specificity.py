@@ -94,6 +94,31 @@ class TaskDamage:
         return cls(**{**data, **arrays, "clusters": tuple(data["clusters"])})
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartDamage:
+    """What cutting one part of a circuit out of the model does.
+
+    Attributes:
+        name: Which part: in every task's circuit, in some, in this task's alone, or what heads write.
+        size: Edges.
+        own: Share of its own task's gap that is lost.
+        others: Mean share that other tasks lose.
+        random_own, random_others: The same without random circuits of its size, mean over draws.
+    """
+
+    name: str
+    size: int
+    own: float
+    others: float
+    random_own: float
+    random_others: float
+
+    @property
+    def value(self) -> float:
+        """Drop of its own task minus the mean drop of the others."""
+        return self.own - self.others
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Specificity(Told):
     """What a circuit's loss costs its own task, and what it costs others.
@@ -104,6 +129,7 @@ class Specificity(Told):
         sizes: Edges (or nodes) of each random circuit; the same ones are cut out on every task.
         skipped: Tasks that were looked at and left out -> why.
         seed: Of the random circuits.
+        parts: Parts of the circuit by how many tasks' circuits have them, and what heads alone write.
     """
 
     own: TaskDamage
@@ -111,6 +137,7 @@ class Specificity(Told):
     sizes: tuple[int, ...]
     seed: int
     skipped: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[PartDamage, ...] = ()
 
     @property
     def value(self) -> float:
@@ -181,9 +208,24 @@ class Specificity(Told):
             for d in (self.own, *self.others)
         ]
 
+    def part_rows(self) -> list[dict[str, Any]]:
+        """Return one row for each part of the circuit: its size, and what is lost without it."""
+        return [
+            {
+                "part": part.name,
+                "edges": part.size,
+                "its own task loses": part.own,
+                "others lose": part.others,
+                "difference": part.value,
+                "of random circuits": part.random_own - part.random_others,
+            }
+            for part in self.parts
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
+            **({"parts": [_finite(vars(part)) for part in self.parts]} if self.parts else {}),
             "seed": self.seed,
             "sizes": list(self.sizes),
             "own": self.own.to_dict(),
@@ -200,11 +242,15 @@ class Specificity(Told):
             sizes=tuple(data["sizes"]),
             seed=data["seed"],
             skipped=dict(data.get("skipped", {})),
+            parts=tuple(
+                PartDamage(**{k: float("nan") if v is None else v for k, v in part.items()})
+                for part in data.get("parts") or ()
+            ),
         )
 
     def to_terminal(self) -> list[Any]:
         """Return lines, rows and tables for a terminal."""
-        return [self.sentence(), self.rows()]
+        return [self.sentence(), self.rows(), *([self.part_rows()] if self.parts else [])]
 
     def to_dataframe(self):
         """One row per task."""
@@ -216,3 +262,7 @@ class Specificity(Told):
         return printable(
             f"<Specificity {self.value:.3f}: {self.own.task} against {len(self.others)} other tasks>"
         )
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}

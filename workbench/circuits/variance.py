@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from workbench.core.show import Told
+
+STEADY = 0.9  # share of pairs from which an edge's sign counts as the same
+_OF_EDGES = ("effect", "spread", "signs")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,6 +26,9 @@ class Variance(Told):
         resampled: Mean Jaccard over resampled pairs.
         null: The same where every pair has the answers of another pair; a circuit of nothing.
         each: ``(pair,)`` faithfulness of the circuit on single pairs; NaN where a pair has no gap.
+        edges: Edges of the circuit whose exact effect was measured pair by pair, largest score first.
+        effect, spread: ``(edge,)`` mean and standard deviation of these effects over pairs, in the metric's unit.
+        signs: ``(edge,)`` share of the pairs whose effect has the sign of the mean.
     """
 
     templates: tuple[str, ...]
@@ -32,6 +38,28 @@ class Variance(Told):
     resampled: float
     null: float
     each: np.ndarray
+    edges: tuple[str, ...] = ()
+    effect: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    spread: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    signs: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def edge_variation(self) -> np.ndarray:
+        """``(edge,)`` coefficient of variation of exact effects: standard deviation over size of the mean."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.effect == 0, np.nan, self.spread / np.abs(self.effect))
+
+    def edge_rows(self, n: int = 12) -> list[dict[str, Any]]:
+        """Return the edges with the largest scores, one row each: effect, agreement of signs, variation."""
+        return [
+            {
+                "edge": edge,
+                "exact effect": float(self.effect[i]),
+                "pairs of its sign": float(self.signs[i]),
+                "coefficient of variation": float(self.edge_variation[i]),
+            }
+            for i, edge in enumerate(self.edges[:n])
+        ]
 
     @property
     def over_null(self) -> float:
@@ -67,6 +95,20 @@ class Variance(Told):
             else None,
             "faithfulness of single pairs, 5 %, 50 %, 95 %": f"{low:.3f}, {middle:.3f}, {high:.3f}",
             "its coefficient of variation": self.variation,
+            **self._edge_facts(),
+        }
+
+    def _edge_facts(self) -> dict[str, Any]:
+        """What single edges do from pair to pair."""
+        if not self.edges:
+            return {}
+        known = self.edge_variation[np.isfinite(self.edge_variation)]
+        steady = int((self.signs >= STEADY).sum())
+        return {
+            f"edges whose exact effect has one sign in {STEADY:.0%} of the pairs": f"{steady} of {len(self.edges)}",
+            "coefficient of variation of an edge's effect, median": float(np.median(known))
+            if len(known)
+            else None,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +126,8 @@ class Variance(Told):
             **matrices,
             **single,
             "halves": values(np.array(self.halves, dtype=float)),
+            "edges": list(self.edges),
+            **{name: values(getattr(self, name)) for name in _OF_EDGES},
         }
 
     @classmethod
@@ -100,6 +144,8 @@ class Variance(Told):
             templates=tuple(data["templates"]),
             halves=tuple(np.array(data["halves"], dtype=float).tolist()),
             each=np.array(data["each"], dtype=float),
+            edges=tuple(data.get("edges") or ()),
+            **{name: np.array(data.get(name) or (), dtype=float) for name in _OF_EDGES},
             **arrays,
             **single,
         )
@@ -113,4 +159,5 @@ class Variance(Told):
 
     def to_terminal(self) -> list[Any]:
         """Return lines, rows and tables for a terminal."""
-        return [self.facts(), *([self.matrix()] if self.templates else [])]
+        tables = [self.matrix()] if self.templates else []
+        return [self.facts(), *tables, *([self.edge_rows()] if self.edges else [])]

@@ -206,6 +206,7 @@ def specificity_evidence(
         subject.runs,
         others=others,
         draws=plan.cuts,
+        part_draws=plan.part_cuts,
         seed=plan.seed,
         ablation=subject.ablation,
         progress=progress,

@@ -157,10 +157,12 @@ def discover(
         per_position=per_position,
     )
     scores = score(runs, method, level=level, per_position=per_position, progress=progress, **(options or {}))
-    runs.division = Here()  # workers know the scores' question; judging asks others, and of few passes
+    # workers know the scores' question; the sample is measured here, and kept where finished parts are
+    runs.division = Here(store=runs.division.store)
     sizes = {"sizes": len(shares), "random_draws": random_draws}
     n = planned_sample(exact_sample, get_method(method), options or {}, scores.graph, scores.level, **sizes)
     agreement = compare_with_exact(runs, scores, n, seed=seed, progress=progress) if n else None
+    runs.division = Here()  # judging is of few passes
     circuit = scores.keep(chosen.keep, by=chosen.by, select=chosen.select)
     how: dict[str, Any] = {"by": chosen.by, "select": chosen.select}
     drawn: dict[str, Any] = {"random_draws": random_draws, "seed": seed}

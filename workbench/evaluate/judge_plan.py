@@ -22,6 +22,8 @@ class JudgePlan:
         random_sets, restarts, steps, candidates: Of completeness.
         cuts: Random circuits that are cut out of the model on every task, for specificity.
         splits: Times the pairs are split in halves, for variance.
+        varied: Most edges whose exact effect is measured pair by pair, for variance.
+        part_cuts: Random circuits that are cut out beside each part of the circuit, for specificity.
         bootstraps, refits: Of stability, by averaging scores again and by running the method again.
 
     Example:
@@ -41,6 +43,8 @@ class JudgePlan:
     refits: int = 10
     cuts: int = 20
     splits: int = 10
+    varied: int = 40
+    part_cuts: int = 5
     ablations: tuple[Ablation, ...] = ABLATIONS
     seed: int = 0
 
@@ -52,9 +56,27 @@ class JudgePlan:
                 hint="--random 100 --edges 100",
             )
 
+    def variance_passes(
+        self, *, n_edges: int, scoring: int, templates: int, averages: bool, decides: bool = False
+    ) -> int:
+        """Return about how many passes over all pairs it takes to say how much a circuit varies.
+
+        Args:
+            scoring: Passes of its method over all pairs.
+            templates: Templates that get a circuit of their own.
+            averages: Whether the method's scores of single pairs are averaged again, not the method run again.
+        """
+        again = not averages or decides
+        halves = min(self.splits, self.refits) if again else 0
+        # resampled pairs of the task are those of stability; halves take half of the pairs twice
+        scored = 2 + (self.refits + templates + halves if again else 0)
+        stable = 1 + (self.refits if again else 0)
+        return (scored + stable) * scoring + templates + 2 + min(self.varied, n_edges)
+
     def passes(self, *, n_edges: int, n_nodes: int, other_tasks: int = 0) -> int:
         """Return about how many circuits are run on all pairs, for a dry run."""
-        cut = (1 + other_tasks) * (2 + self.cuts) if other_tasks else 0
+        parts = 4 * (1 + self.part_cuts) if n_edges else 0
+        cut = (1 + other_tasks) * (2 + self.cuts + parts) if other_tasks else 0
         sets = 2 * (self.random_sets * (2 if n_edges else 1) + min(n_nodes, 8))
         search = 2 * self.restarts * self.steps * min(self.candidates, n_nodes)
         edges = (min(self.edges, n_edges) + 2 * self.draws) if n_edges else 0

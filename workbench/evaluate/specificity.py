@@ -6,7 +6,7 @@ writing for them. Random circuits of the same size are cut out on every task bes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from jaxtyping import Float
 
 from workbench.circuits.behavior import SHORT
 from workbench.circuits.circuit import Circuit
-from workbench.circuits.specificity import LEAST_OTHERS, Specificity, TaskDamage
+from workbench.circuits.graph import Graph
+from workbench.circuits.specificity import LEAST_OTHERS, PartDamage, Specificity, TaskDamage
 from workbench.core.errors import OptionError, WorkbenchError
 from workbench.core.progress import Progress
 from workbench.engine.interventions.words import Ablation
@@ -24,6 +25,7 @@ from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.baselines import random_circuit
 from workbench.evaluate.judge_plan import MOST_OTHERS
 from workbench.evaluate.positions import positions_of
+from workbench.evaluate.stability import Chooser
 from workbench.evaluate.subject import Subject
 from workbench.tasks.reading import is_file
 from workbench.tasks.registry import list_tasks
@@ -133,6 +135,7 @@ def specificity(
     *,
     others: Sequence[PairedRuns] | OtherTasks | None = None,
     draws: int = 20,
+    part_draws: int = 0,
     seed: int = 0,
     ablation: Ablation = "resample",
     progress: Progress | None = None,
@@ -145,6 +148,10 @@ def specificity(
     Args:
         others: Runs of other tasks on the same model; by default those that ``other_tasks`` finds.
         draws: Random circuits of the same size, each cut out on every task.
+        part_draws: Random circuits of the size of each part; with 0 no parts are measured. Parts are the edges in
+            the circuits of all these tasks, in some and in this one alone (circuits of other tasks found by the same
+            method and rule on their own pairs), and the edges that leave heads. A circuit that does not say how it
+            was found has none.
 
     Returns:
         Shares of the gap, without unit: 0 where others lose as much as its own task, positive where they lose less.
@@ -178,7 +185,62 @@ def specificity(
         sizes=tuple(c.size for c in drawn),
         seed=seed,
         skipped=dict(found.skipped),
+        parts=tuple(_parts(subject, every, part_draws, seed, ablation)),
     )
+
+
+def _parts(
+    subject: Subject, every: Sequence[PairedRuns], draws: int, seed: int, ablation: Ablation
+) -> Iterator[PartDamage]:
+    """What each part of a circuit of edges does by itself; nothing for circuits that cannot be found again."""
+    circuit = subject.circuit
+    if not draws or circuit.level != "edge" or positions_of([circuit]):
+        return
+    try:
+        there = [set(Chooser(circuit, other).on(np.arange(other.n_pairs))[0].edges) for other in every[1:]]
+    except OptionError:  # a circuit that does not say how it was chosen
+        return
+    count = {edge: sum(edge in one for one in there) for edge in circuit.edges}
+    chosen = {
+        "in the circuits of all tasks": [e for e, n in count.items() if n == len(there)],
+        "in those of some other tasks": [e for e, n in count.items() if 0 < n < len(there)],
+        "in this task's alone": [e for e, n in count.items() if n == 0],
+        "what heads write": [str(e) for e in circuit.parsed_edges if e.source.kind == "head"],
+    }
+    rng = np.random.default_rng(seed)
+    for name, edges in chosen.items():
+        if not edges:
+            nan = float("nan")
+            yield PartDamage(name=name, size=0, own=0.0, others=0.0, random_own=nan, random_others=nan)
+            continue
+        part = _only(circuit, edges)
+        drawn = [random_edges(subject.graph, len(edges), rng) for _ in range(draws)]
+        found = [damage(part, one, random=drawn, ablation=ablation) for one in every]
+        lost = [one.drop for one in found]
+        random = [float(one.random_drops.mean()) if draws else float("nan") for one in found]
+        yield PartDamage(
+            name=name,
+            size=len(edges),
+            own=lost[0],
+            others=float(np.mean(lost[1:])),
+            random_own=random[0],
+            random_others=float(np.mean(random[1:])),
+        )
+
+
+def _only(circuit: Circuit, edges: Sequence[str]) -> Circuit:
+    """Some edges of a circuit."""
+    chosen = {edge: circuit.edges[str(edge)] for edge in circuit.parsed_edges if str(edge) in set(edges)}
+    ends = {(edge.source, edge.target): score for edge, score in chosen.items()}
+    return Circuit.build(shape=circuit.shape, nodes={}, edges=ends, level="edge")
+
+
+def random_edges(graph: Graph, size: int, rng: np.random.Generator) -> Circuit:
+    """Draw so many edges of the graph, whether they connect or not: as a part of a circuit need not."""
+    places = list(graph.edges())
+    drawn = [places[i] for i in rng.choice(len(places), size=size, replace=False)]
+    edges = {(edge.source, edge.target): 1.0 for edge in drawn}
+    return Circuit.build(shape=graph.shape, nodes={}, edges=edges, level="edge")
 
 
 def _given(

@@ -192,6 +192,7 @@ class _Parts:
             refits=self.plan.refits,
             splits=self.plan.splits,
             resampled=self.jaccard,
+            varied=self.plan.varied,
             seed=self.plan.seed,
             ablation=self.subject.ablation,
             progress=progress,

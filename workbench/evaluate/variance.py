@@ -18,7 +18,9 @@ from workbench.engine.interventions.words import Ablation
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.faithfulness import run_circuits
+from workbench.evaluate.positions import positions_of
 from workbench.evaluate.stability import Chooser, stability
+from workbench.methods.exact import effects_of_pairs
 
 __all__ = ["deranged", "variance"]
 _TRIES = 50  # orders that are tried, of which the one with the fewest equal answers is taken
@@ -33,6 +35,7 @@ def variance(
     refits: int = 10,
     splits: int = 10,
     resampled: float | None = None,
+    varied: int = 40,
     seed: int = 0,
     ablation: Ablation = "resample",
     progress: Progress | None = None,
@@ -44,6 +47,8 @@ def variance(
         draws, refits: As in ``stability``, for the resampled pairs of the task and of the null task.
         splits: Times the pairs are split in halves; at most ``refits`` for a method that is run again each time.
         resampled: Mean Jaccard over resampled pairs, where ``stability`` has measured it already.
+        varied: Most edges of the circuit, by size of score, whose exact effect is measured on every pair; of circuits
+            at positions, or of nodes, none.
 
     Returns:
         Overlaps from 0 to 1 and shares of the gap, all without unit.
@@ -80,7 +85,24 @@ def variance(
         resampled=stability(circuit, runs, **how).jaccard if resampled is None else resampled,
         null=stability(circuit, deranged(runs, seed=seed), **how).jaccard,
         each=np.array([ratio(*(v[[i]] for v in (whole, runs.clean, empty))) for i in range(runs.n_pairs)]),
+        **_edges_over_pairs(circuit, runs, varied, ablation),
     )
+
+
+def _edges_over_pairs(circuit: Circuit, runs: PairedRuns, most: int, ablation: Ablation) -> dict[str, Any]:
+    """What the exact effects of the circuit's largest edges are from pair to pair."""
+    if circuit.level != "edge" or positions_of([circuit]):
+        return {}
+    graph, scores = runs.wiring.graph(), circuit.edges
+    chosen = sorted(circuit.parsed_edges, key=lambda edge: (-abs(scores[str(edge)]), str(edge)))[:most]
+    effects = effects_of_pairs(runs, graph, [graph.index(edge) for edge in chosen], ablation=ablation)
+    mean = effects.mean(1)
+    return {
+        "edges": tuple(str(edge) for edge in chosen),
+        "effect": mean,
+        "spread": effects.std(1, ddof=1) if runs.n_pairs > 1 else np.full(len(chosen), np.nan),
+        "signs": (np.sign(effects) == np.sign(mean)[:, None]).mean(1),
+    }
 
 
 def _halves(again: Chooser, splits: int, seed: int) -> list[float]:

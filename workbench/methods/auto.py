@@ -49,7 +49,8 @@ def auto(runs: PairedRuns, options: Auto, *, level: Level, progress: Callable[..
     values = [scores.values[first.candidates] for scores in each.values()]
     sample = stratified(common_sizes(values), options.sample, seed=options.seed)
     places = [tuple(index) for index in np.argwhere(first.candidates).tolist()]
-    runs.division = Here()  # workers know the questions of methods that are sums over parts, not this one
+    # workers know the questions of methods that are sums over parts, not this one
+    runs.division = Here(store=runs.division.store)
     exact = edge_effects(runs, first, [places[item] for item in sample.items], progress=progress)
     found = {
         name: _agreement(scores, own[sample.items], exact, sample, runs.metric.unit, options.seed)

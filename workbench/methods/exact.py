@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -14,6 +15,7 @@ from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Scores
 from workbench.circuits.selection.rules import Index
 from workbench.core.progress import silent
+from workbench.core.run_record import digest_of
 from workbench.engine.distribute import WorkPart
 from workbench.engine.edges import StackOutputs, ablate_edges, copies_that_fit
 from workbench.engine.interventions.ablation import ablations
@@ -89,9 +91,44 @@ def edge_effects(
     at = [index if scores.positions else (0, *index) for index in indices]
     wanted[tuple(np.array(at).T)] = True
     per_position = bool(scores.positions)
-    drops = _edges(runs, scores.graph, ablation, per_position, progress, wanted)
-    values, _ = _mean(runs, drops, scores.values.shape)
+    with _own_parts(runs, wanted, ablation):
+        drops = _edges(runs, scores.graph, ablation, per_position, progress, wanted)
+        values, _ = _mean(runs, drops, scores.values.shape)
     return np.array([values[index] for index in indices])
+
+
+def effects_of_pairs(
+    runs: PairedRuns, graph: Graph, indices: Sequence[tuple[int, int]], *, ablation: Ablation = "resample"
+) -> Float[np.ndarray, "edge pair"]:
+    """Measure the exact effect of some edges on every pair.
+
+    Args:
+        indices: Places ``(source, target)`` of the graph.
+
+    Returns:
+        ``(edge, pair)`` drops of the metric in its unit; positive supports the behavior.
+    """
+    wanted = np.zeros((1, *graph.edge_mask.shape), dtype=bool)
+    found = np.zeros((len(indices), runs.n_pairs))
+    if not len(indices):
+        return found
+    rows, columns = np.array(indices).T
+    wanted[0, rows, columns] = True
+    for batch, drops in _edges(runs, graph, ablation, False, silent, wanted):
+        found[:, batch.index] = drops[:, rows, columns].T
+    return found
+
+
+@contextmanager
+def _own_parts(runs: PairedRuns, wanted: Bool[np.ndarray, "label source target"], ablation: Ablation):
+    """Parts of these edges alone have names of their own, so that a search that goes on finds them again."""
+    before = runs.division
+    question = digest_of({"edges": np.argwhere(wanted).tolist(), "ablation": ablation})
+    runs.division = before.asked(question, before.store)
+    try:
+        yield
+    finally:
+        runs.division = before
 
 
 def _mean(

@@ -164,6 +164,17 @@ class DamageEvidence(Part, frozen=True):
             )
 
 
+class PartEvidence(Part, frozen=True):
+    """What cutting one part of the circuit out of the model does; shares of the gap."""
+
+    name: str
+    size: Count
+    own: float | None
+    others: float | None
+    random_own: float | None
+    random_others: float | None
+
+
 class SpecificityEvidence(Part, frozen=True):
     """What cutting the circuit out of the model does to its own task and to others."""
 
@@ -174,6 +185,10 @@ class SpecificityEvidence(Part, frozen=True):
     skipped: Annotated[dict[str, str], Meta(description="tasks that were left out, and why")] = field(
         default_factory=dict
     )
+    parts: Annotated[
+        list[PartEvidence],
+        Meta(description="by how many tasks' circuits have them, and what heads alone write"),
+    ] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for damage in (self.own, *self.others):
@@ -193,9 +208,23 @@ class VarianceEvidence(Part, frozen=True):
     resampled: Annotated[float | None, Meta(description="mean Jaccard over resampled pairs")]
     null: Annotated[float | None, Meta(description="the same with the answers of other pairs")]
     halves: Annotated[list[float | None], Meta(description="Jaccard of the circuits of two halves")]
+    edges: Annotated[list[str], Meta(description="whose exact effect was measured on every pair")] = field(
+        default_factory=list
+    )
+    effect: Annotated[list[float | None], Meta(description="mean exact effect of each edge")] = field(
+        default_factory=list
+    )
+    spread: Annotated[list[float | None], Meta(description="its standard deviation over pairs")] = field(
+        default_factory=list
+    )
+    signs: Annotated[list[float | None], Meta(description="share of the pairs with the sign of the mean")] = (
+        field(default_factory=list)
+    )
 
     def __post_init__(self) -> None:
         n = len(self.templates)
+        if not len(self.edges) == len(self.effect) == len(self.spread) == len(self.signs):
+            raise ValueError("edges, effect, spread and signs must have one entry for each edge")
         if any(len(m) != n or any(len(row) != n for row in m) for m in (self.overlap, self.faithfulness)):
             raise ValueError(
                 f"overlap and faithfulness must have {n} rows and columns, one for each template"

@@ -218,7 +218,12 @@ def _stable(found: Judgement) -> str:
 
 def _specific(found: Judgement) -> str:
     kept = Specificity.from_dict(found.document["evidence"]["specificity"])
-    return damage_bars(kept) + table_html(kept.rows()) + _skipped(kept)
+    parts = (
+        table_html(kept.part_rows(), caption="what parts of the circuit do by themselves")
+        if kept.parts
+        else ""
+    )
+    return damage_bars(kept) + table_html(kept.rows()) + parts + _skipped(kept)
 
 
 def damage_bars(found: Specificity) -> str:
@@ -248,10 +253,12 @@ def _skipped(found: Specificity) -> str:
 def _varies(found: Judgement) -> str:
     kept = Variance.from_dict(found.document["evidence"]["variance"])
     said = facts_html(kept.facts())
-    if not kept.templates:
-        return said
-    caption = "faithfulness of the circuit of one template (row) on the pairs of another (column)"
-    return said + table_html(kept.matrix(), caption=caption)
+    if kept.templates:
+        caption = "faithfulness of the circuit of one template (row) on the pairs of another (column)"
+        said += table_html(kept.matrix(), caption=caption)
+    if kept.edges:
+        said += table_html(kept.edge_rows(), caption="exact effects of its largest edges, pair by pair")
+    return said
 
 
 _SECTIONS = (

@@ -32,7 +32,9 @@ class DiscoveryCost(Told):
     note: str = ""
     in_tower: int = 0  # of the forward passes, those that run the tower too
     exact_sample: int = 0  # edges measured exactly: a pass for each, from its reader's layer on
-    gflop: float | None = None  # of the passes through the language model, or the only stack
+    gflop: float | None = (
+        None  # of the passes through the language model, or the only stack, and the exact sample
+    )
     kv_mb: float = 0.0  # keys and values of one pass over all prompts, float32
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,8 +50,8 @@ class DiscoveryCost(Told):
         """Return lines, rows and tables for a terminal."""
         return [
             "dry run: nothing was measured; no weights were loaded; forward and backward count passes per pair "
-            "for the scores; judging the circuit, a pass for each edge of the exact sample, and opening the model come "
-            "on top",
+            "for the scores; gflop also counts a pass for each edge of the exact sample; judging the circuit and "
+            "opening the model come on top",
             self._said,
         ]
 
@@ -66,7 +68,9 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
     cost = found.cost(found.make_options(**asked.options), graph, level)
     lengths = [len(ids) for ids in planned.pairs.clean]
     sizes = {"sizes": len(SHARES), "random_draws": asked.random_draws}
-    priced: dict[str, Any] = passes_cost(planned.wiring, cost.forward + cost.backward, lengths).to_dict()
+    sampled = planned_sample(asked.exact_sample, found, asked.options, graph, level, **sizes)
+    passes = cost.forward + cost.backward + sampled
+    priced: dict[str, Any] = passes_cost(planned.wiring, passes, lengths).to_dict()
     return DiscoveryCost(
         method=asked.method,
         level=level,
@@ -78,7 +82,7 @@ def discovery(asked: Discover, job: Job) -> DiscoveryCost:
         note=cost.note,
         **priced,
         in_tower=in_tower(cost, graph) if asked.with_tower else 0,
-        exact_sample=planned_sample(asked.exact_sample, found, asked.options, graph, level, **sizes),
+        exact_sample=sampled,
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.circuits.circuit import Circuit
 from workbench.circuits.files.circuit_file import circuit_path
 from workbench.circuits.verdicts.criteria import Criteria
+from workbench.circuits.verdicts.decisions import LEAST_GROUP
 from workbench.commands.asked.evaluate import case_of, opening_of
 from workbench.commands.forms.evaluate import Evaluate
 from workbench.commands.plans.inputs import planned_runs
@@ -15,6 +19,8 @@ from workbench.core.job import Job
 from workbench.core.show import Told
 from workbench.engine.cost import passes_cost
 from workbench.evaluate.judge_plan import MOST_OTHERS, JudgePlan, require_pairs
+from workbench.methods.registry import METHODS, get_method
+from workbench.tasks.pairs import Pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,7 @@ class JudgingCost(Told):
     files: tuple[str, ...]
     independent_pairs: int
     other_tasks: int
+    variance: int = 0  # of the passes, those that find it again on other choices of pairs
     gflop: float | None = None  # a whole pass for each circuit
     kv_mb: float = 0.0  # keys and values of one pass over all prompts, float32
 
@@ -58,16 +65,37 @@ def evaluate(asked: Evaluate, job: Job) -> JudgingCost:
     others = len(asked.other_task) or MOST_OTHERS
     nodes = sum(d["kind"] not in ("input", "logits") for d in case.circuit.nodes.values())
     passes = plan.passes(n_edges=case.circuit.n_edges, n_nodes=nodes, other_tasks=others)
+    varying = variance_passes(plan, case.circuit, planned.pairs.pairs)
+    passes += varying
     lengths = [len(ids) for ids in planned.pairs.clean]
     priced: dict[str, Any] = passes_cost(planned.wiring, passes, lengths).to_dict()
     return JudgingCost(
         circuits=passes,
+        variance=varying,
         pairs=len(planned.pairs),
         tokens=sum(lengths),
         **priced,
         files=(str(folder / "evaluation.json"), str(folder / "evaluation.html")),
         independent_pairs=len(set(planned.pairs.pairs.clusters)),
         other_tasks=others,
+    )
+
+
+def variance_passes(plan: JudgePlan, circuit: Circuit, pairs: Pairs) -> int:
+    """Say about how many passes find a circuit again; none for one that does not say how it was found."""
+    said = circuit.provenance.get("options")
+    if circuit.method not in METHODS or not isinstance(said, Mapping):
+        return 0
+    method, level = get_method(circuit.method), "node" if circuit.level == "node" else "edge"
+    known = {name: value for name, value in said.items() if name in method.option_names()}
+    cost = method.cost(method.make_options(**known), circuit.graph, level)
+    groups = Counter(pair.group for pair in pairs)
+    return plan.variance_passes(
+        n_edges=circuit.n_edges,
+        scoring=cost.passes,
+        templates=sum(n >= LEAST_GROUP for n in groups.values()),
+        averages=method.in_parts,
+        decides=circuit.selection.get("rule") == "own",
     )
 
 
