@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-
-# What ``{methods}`` in a help text stands for: the names in this registry.
-REGISTRIES = {
-    "methods": "workbench.methods.registry:METHODS",
-    "tasks": "workbench.tasks.registry:TASKS",
-    "papers": "workbench.papers.registry:PAPERS",
-    "metrics": "workbench.engine.metric_names:METRICS",
-    "edits": "workbench.edits.edit:EDITS",
-    "exports": "workbench.circuits.files.export:FORMATS",
-    "pair_imports": "workbench.tasks.importers:PAIR_IMPORTS",
-    "circuit_imports": "workbench.circuits.files.importers:CIRCUIT_IMPORTS",
-}
 
 
 def use_plugins(texts: list[str] | None) -> list[str]:
@@ -60,11 +46,8 @@ def lifted(args: list[str]) -> tuple[list[str], list[str]]:
 
 def name_all(command: Any) -> None:
     """Put the names of what is registered into the help texts of a command."""
+    from workbench.commands.choices import with_names
+
     for parameter in command.params:
         if "{" in (getattr(parameter, "help", None) or ""):
-            parameter.help = re.sub(r"\{(\w+)\}", _names, parameter.help)
-
-
-def _names(found: re.Match[str]) -> str:
-    module, _, registry = REGISTRIES[found[1]].partition(":")
-    return ", ".join(getattr(import_module(module), registry))
+            parameter.help = with_names(parameter.help)

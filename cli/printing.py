@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,8 +21,9 @@ def emit(result: Any, *, as_json: bool) -> None:
     ``result`` is a dict, a list, a string, or an object with ``to_dict()``.
     """
     if as_json:
-        data = result.to_dict() if hasattr(result, "to_dict") else result
-        text = json.dumps(_finite(data), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
+        from workbench.core.json_document import document_of
+
+        text = json.dumps(document_of(result), indent=2, allow_nan=False, ensure_ascii=True) + "\n"
         _EMITTED.append(True)
         streams.put(text)
         return
@@ -52,23 +52,6 @@ def has_emitted() -> bool:
 def begin() -> None:
     """Forget what an earlier command in this process printed."""
     _EMITTED.clear()
-
-
-def _finite(value: Any, where: str = "the result") -> Any:
-    """A result that JSON can hold.
-
-    Raises:
-        WorkbenchError: naming the place of a number that JSON has not.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        from workbench.core.errors import WorkbenchError
-
-        raise WorkbenchError(f"{where} is {value}, which JSON has not", hint="without --json it is shown")
-    if isinstance(value, Mapping):
-        return {key: _finite(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    return value
 
 
 def note(message: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from workbench.core.command import COMMANDS, Command, is_required, kinds_of, options_of
+from workbench.core.command import COMMANDS, Command, is_required, item_of, kinds_of, options_of
 from workbench.core.errors import OptionError, expect, unknown
 from workbench.core.job import Job
 from workbench.engine.distribute import Serving
@@ -31,10 +31,15 @@ def do(name: str, **given: Any) -> Any:
         16
     """
     how = {f.name: given.pop(f.name) for f in fields(Job) if f.name in given}
-    return carry_out(_asked(COMMANDS.get(name), name, given), Job(**how))
+    return carry_out(asked_of(COMMANDS.get(name), name, given), Job(**how))
 
 
-def _asked(form: type[Command], name: str, given: Mapping[str, Any]) -> Command:
+def asked_of(form: type[Command], name: str, given: Mapping[str, Any]) -> Command:
+    """Return the options of a command, checked against its types.
+
+    Raises:
+        OptionError: for an option that the command does not have or lacks, or of another type.
+    """
     known = {f.name: f for f in options_of(form)}
     for option in given:
         if option not in known:
@@ -53,7 +58,8 @@ def _value(form: type[Command], option: str, value: Any) -> Any:
     if isinstance(value, str) and Path in kinds and str not in kinds:
         return Path(value)
     if isinstance(value, list) and tuple in kinds:
-        return tuple(value)
+        item = item_of(form, option)
+        return tuple(item(one) if isinstance(one, str) else one for one in value)
     allowed = (*kinds, int) if float in kinds else kinds
     expect(
         value,

@@ -376,6 +376,7 @@ _FORMS = {
     "reproduce": "forms.replicate:Reproduce",
     "replicate": "forms.replicate:Replicate",
     "bench discovery": "forms.bench:Bench",
+    "mcp": "forms.mcp:ServeTools",
     "doctor": "doctor:Doctor",
 }
 for _name, _form in _FORMS.items():
