@@ -88,7 +88,7 @@ def by_hand(model, x, t, words):
 @torch.no_grad()
 def test_the_opened_painter_is_the_plain_loop(opened):
     model, words = fresh(), torch.from_numpy(word_numbers([RED, ONE, ()]))
-    x, t = noise(3, 3, side=24), torch.tensor([0.0, 0.3, 0.9])
+    x, t = noise(3, range(3), side=24), torch.tensor([0.0, 0.3, 0.9])
     expected = by_hand(model, x, t, words)
     torch.testing.assert_close(predict(opened, x, t, words), expected, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(predict(model, x, t, words), expected, atol=2e-5, rtol=1e-4)
@@ -105,7 +105,7 @@ def test_both_stacks_have_live_patterns_and_addresses(opened):
 def test_shapes_of_both_patterns(opened):
     words = torch.from_numpy(word_numbers([RED]))
     _, cache = opened.run_with_cache(
-        input_ids=words, pixel_values=noise(0, 1, side=24), time=torch.tensor([0.5])
+        input_ids=words, pixel_values=noise(0, range(1), side=24), time=torch.tensor([0.5])
     )
     assert cache["blocks.1.attn.hook_pattern"].shape == (1, 4, 64, 64)
     cross = cache["cross.blocks.1.attn.hook_pattern"]
@@ -139,7 +139,7 @@ def test_one_step_without_guidance_is_the_prediction(opened):
     """v = prediction - noise, for a time of 1."""
     words = torch.from_numpy(word_numbers([RED]))
     with torch.no_grad():
-        expected = predict(opened, noise(0, 1, side=24), torch.zeros(1), words)
+        expected = predict(opened, noise(0, range(1), side=24), torch.zeros(1), words)
     got = paint(opened, [RED], steps=1, guidance=1.0).pictures
     torch.testing.assert_close(got, to_pixels(expected), atol=1e-5, rtol=1e-5)
 
@@ -171,7 +171,7 @@ def test_the_velocity_loss_is_the_distance_of_the_prediction_over_the_time_left(
     assert found.shape == (2,) and bool((found > 0).all())
     clean = pixels_of(drawing)
     with torch.no_grad():
-        x = 0.5 * noise(0, 2, side=24) + 0.5 * clean
+        x = 0.5 * noise(0, range(2), side=24) + 0.5 * clean
         off = predict(opened, x, torch.tensor([0.5, 0.5]), torch.from_numpy(word_numbers(captions))) - clean
     torch.testing.assert_close(found, (2 * off).square().mean((1, 2, 3)), atol=1e-4, rtol=1e-4)
 

@@ -366,6 +366,7 @@ _FORMS = {
     "runs clean": "runs:CleanRuns",
     "runs verify": "runs:VerifyRuns",
     "heads": "forms.heads:Heads",
+    "paint": "forms.paint:Paint",
     "edit list": "forms.edit:ListEdits",
     "edit make": "forms.edit:MakeEdit",
     "edit show": "forms.edit:ShowEdit",

@@ -59,6 +59,19 @@ class ContentMaskContent(Part, tag_field="kind", tag="content-mask", frozen=True
     )
 
 
+class WordLooksContent(Part, tag_field="kind", tag="word-looks", frozen=True):
+    """How strongly patches of a region look at words of a caption."""
+
+    heads: Annotated[list[str], Meta(description="heads that look at words: a1.h2, or a1 for a layer")]
+    slots: Annotated[list[int | str], Meta(description="words: 0 to 7, or names such as first colour")]
+    region: Annotated[
+        tuple[Count, Count, Count, Count] | None,
+        Meta(description="top, left, bottom, right in patches; null: the whole picture"),
+    ]
+    inside: int | float
+    outside: int | float
+
+
 class CalibrationContent(Part, tag_field="kind", tag="calibration", frozen=True):
     """Sinks from which attention is taken."""
 
@@ -139,6 +152,7 @@ Kept = (
     | AffineContent
     | MaskContent
     | ContentMaskContent
+    | WordLooksContent
     | CalibrationContent
     | PineContent
     | ReinforceContent

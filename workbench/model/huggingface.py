@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from workbench.model.digest import Weight
 from workbench.model.directory import read_configuration, refuse_code
 from workbench.model.pickles import check_archive, refused
 from workbench.model.sizes import refuse_larger, refuse_more_parts
+from workbench.model.towers.classes import OWN_TYPES
 
 if TYPE_CHECKING:
     from transformer_lens import TransformerBridgeConfig
@@ -61,6 +63,8 @@ def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig
     if not trust_remote_code:
         refuse_code(path, fields)
     refuse_more_parts(path, fields)
+    if (kind := fields.get("model_type")) in OWN_TYPES:
+        import_module(OWN_TYPES[kind])
     hint = "it is damaged, or of a newer version of transformers: download or copy it again"
     with explaining(f"{path} cannot be used", error=ModelError, hint=hint), _quiet():
         return transformers.AutoConfig.from_pretrained(

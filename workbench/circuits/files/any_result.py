@@ -20,6 +20,7 @@ _OURS = {
     "evaluation": "circuits.files.evaluation_file:load_evaluation",
     "faithfulness": "circuits.files.faithfulness_file:load_faithfulness",
     "measured-edit": "edits.kept_measurement:load_measured",
+    "painting": "heads.painted_captions:load_painting",
     "pairs": "tasks.pairs_file:read_pairs",
     "portrait": "heads.table:load_portrait",
     "replication": "papers.result:load_replication",

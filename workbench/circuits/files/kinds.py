@@ -28,6 +28,7 @@ _OURS = {
     "circuit-workbench/measured-edit": "workbench.edits.measured_file:MEASURED",
     "circuit-workbench/model-card": "workbench.model.card:CARD",
     "circuit-workbench/opened-model": "workbench.model.opened_file:OPENED",
+    "circuit-workbench/painting": "workbench.heads.painted_captions:PAINTING",
     "circuit-workbench/plan": "workbench.circuits.files.plan_file:PLAN_FILE",
     "circuit-workbench/portrait": "workbench.heads.file:PORTRAIT",
     "circuit-workbench/replication": "workbench.papers.file:REPLICATION",

@@ -42,6 +42,7 @@ _FORMATS = {
     "evaluation.json": "circuit-workbench/evaluation",
     "faithfulness.json": "circuit-workbench/faithfulness",
     "measured.json": "circuit-workbench/measured-edit",
+    "painting.json": "circuit-workbench/painting",
     "portrait.json": "circuit-workbench/portrait",
     "replication.json": "circuit-workbench/replication",
     "study.json": "circuit-workbench/reproduction",

@@ -6,7 +6,7 @@ captioned one alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Under = Callable[[int], AbstractContextManager[Any]]
 """What the captioned pass of a step is in, by the number of the step: an edit, or hooks that look."""
+Steer = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""From the number of a step, the state, its time and the words: the state that the step begins from."""
 STEPS, GUIDANCE = 20, 2.0
 
 
@@ -72,6 +74,8 @@ def paint(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
     under: Under | None = None,
+    steer: Steer | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Painted:
     """Paint a picture for each caption.
 
@@ -83,6 +87,8 @@ def paint(
         seed: Of the noise. The noise of a picture depends on it and on the picture's number alone.
         guidance: 1 is the caption without guidance, 0 the empty caption.
         under: What the captioned passes run in.
+        steer: What moves the state before each step.
+        numbers: The numbers of the pictures; by default 0, 1, 2 ...
 
     Raises:
         ModelError: if the model does not paint.
@@ -99,10 +105,11 @@ def paint(
     painter = require_painter(model)
     check_sampling(steps=steps, guidance=guidance)
     words = torch.from_numpy(word_numbers(captions))
-    x = noise(seed, len(captions), side=painter.config.image_size)
+    x = noise(seed, range(len(captions)) if numbers is None else numbers, side=painter.config.image_size)
     times, predictions = torch.linspace(0, 1, steps + 1), []
     for step in range(steps):
         t = times[step].expand(len(x))
+        x = x if steer is None else steer(step, x, t, words)
         with under(step) if under is not None else nullcontext():
             predicted = predict(model, x, t, words)
         if guidance != 1:
@@ -160,11 +167,11 @@ def check_sampling(*, steps: int, guidance: float) -> None:
         )
 
 
-def noise(seed: int, n: int, *, side: int) -> Float[Tensor, "row 3 side side"]:
-    """Return the noise that each picture begins as; that of a number is the same among any others."""
+def noise(seed: int, numbers: Iterable[int], *, side: int) -> Float[Tensor, "row 3 side side"]:
+    """Return the noise that the pictures of these numbers begin as; each is the same among any others."""
     made = [
         torch.randn(3, side, side, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))
-        for i in range(n)
+        for i in numbers
     ]
     return torch.stack(made) if made else torch.zeros(0, 3, side, side)
 
@@ -173,7 +180,7 @@ def noisy(
     clean: Float[Tensor, "row 3 side side"], *, t: float, seed: int
 ) -> Float[Tensor, "row 3 side side"]:
     """Return pictures as they are at a time between noise (0) and clean (1)."""
-    return (1 - t) * noise(seed, len(clean), side=clean.shape[-1]) + t * clean
+    return (1 - t) * noise(seed, range(len(clean)), side=clean.shape[-1]) + t * clean
 
 
 def from_pixels(pictures: Float[Tensor, "row side side 3"]) -> Float[Tensor, "row 3 side side"]:
