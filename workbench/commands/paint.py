@@ -139,8 +139,9 @@ def _painted(
     pictures, maps = [], []
     for first in range(0, len(captions), PART):
         own = range(first, min(first + PART, len(captions)))
-        there = [store.get(f"{name}-{kind}-{first}", None) for kind in ("pictures", "maps")]
-        if there[0] is None or there[1] is None:
+        keys = [f"{name}-{kind}-{first}" for kind in ("pictures", "maps")]
+        there = [values for key in keys if (values := store.get(key, None)) is not None]
+        if len(there) < len(keys):
             made, looked = word_maps(
                 model,
                 [captions[i] for i in own],
@@ -151,8 +152,8 @@ def _painted(
                 numbers=own,
             )
             there = [torch.cat([made.predictions, made.pictures[None]]).numpy(), looked.weights.numpy()]
-            for kind, values in zip(("pictures", "maps"), there, strict=True):
-                store.put(f"{name}-{kind}-{first}", values)
+            for key, values in zip(keys, there, strict=True):
+                store.put(key, values)
         pictures.append(torch.as_tensor(there[0]))
         maps.append(torch.as_tensor(there[1]))
         if job.progress is not None:

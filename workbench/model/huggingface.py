@@ -28,9 +28,9 @@ from workbench.core.errors import ModelError, explaining
 from workbench.model import classifiers, encoders, latent, tokenizers
 from workbench.model.digest import Weight
 from workbench.model.directory import read_configuration, refuse_code
+from workbench.model.flow_painter import OWN_TYPES
 from workbench.model.pickles import check_archive, refused
 from workbench.model.sizes import refuse_larger, refuse_more_parts
-from workbench.model.towers.classes import OWN_TYPES
 
 if TYPE_CHECKING:
     from transformer_lens import TransformerBridgeConfig
@@ -63,8 +63,8 @@ def read_config(directory: Path, *, trust_remote_code: bool) -> PretrainedConfig
     if not trust_remote_code:
         refuse_code(path, fields)
     refuse_more_parts(path, fields)
-    if (kind := fields.get("model_type")) in OWN_TYPES:
-        import_module(OWN_TYPES[kind])
+    if own := OWN_TYPES.get(str(fields.get("model_type"))):
+        import_module(own)
     hint = "it is damaged, or of a newer version of transformers: download or copy it again"
     with explaining(f"{path} cannot be used", error=ModelError, hint=hint), _quiet():
         return transformers.AutoConfig.from_pretrained(

@@ -46,8 +46,6 @@ _TRANSLATES = (
 )
 PAINTS: Mapping[str, str] = {"PainterModel": "workbench.model.flow_painter.model"}
 """Models of ours that paint, and where they are: two stacks in one, patches to patches and patches to words."""
-OWN_TYPES: Mapping[str, str] = {"painter": PAINTS["PainterModel"]}
-"""``model_type`` of configurations of ours, and the module that makes transformers know it."""
 ALIASES: Mapping[str, str] = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 """Names in older files."""
 
