@@ -176,3 +176,24 @@ def test_why_of_a_circuit_names_the_writers_of_its_program():
         "why", "a0.h1->a1.h0<k>", "-m", "zoo:truth-induction", "-t", "induction", "-n", 2, "--at", "B1"
     )
     assert "who writes the key" in table.stdout and "norms frozen" in table.stdout
+
+
+def test_smaller_circuits_come_from_saved_scores_and_names(run, tmp_path):
+    from tests.circuits import scores, small
+    from workbench.circuits.files import load_circuit, save_circuit, save_scores
+
+    given = scores(seed=3)
+    save_circuit(given.top(25), tmp_path / "found")
+    save_scores(given, tmp_path / "found" / "scores.safetensors")
+    code, _, err = run("circuit", "keep", "found", "--keep", "20", "-o", "kept", "--json")
+    assert code == 0 and "was not judged yet" in err
+    assert set(load_circuit(tmp_path / "kept").edges) == set(given.top(20).edges)
+    save_circuit(small(), tmp_path / "small")
+    code, _, _ = run("circuit", "without", "small", "--node", "m1", "-o", "less", "--json")
+    less = load_circuit(tmp_path / "less")
+    assert code == 0 and less.edges == small().without("m1").prune().edges and not less.evaluation
+    code, _, err = run("circuit", "without", "small", "--edge", "a1.h1->logits", "--node", "m1", "-o", "no")
+    assert code == 1 and "nothing is left" in err and not (tmp_path / "no").exists()
+    code, _, err = run("circuit", "without", "small", "-o", "no")
+    assert code == 1 and "nothing is named" in err
+    assert run("circuit", "prune", "small", "-o", "pruned")[0] == 0

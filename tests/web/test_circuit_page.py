@@ -205,7 +205,7 @@ def test_everything_is_reached_by_keys(browser, opened):
         seen.append(browser.switch_to.active_element.get_attribute("id"))
         if seen[-1] == "graph":
             break
-    assert seen == ["theme", "keep", "keep-number", "search", "fit", "graph"]
+    assert seen == ["theme", "keep", "keep-number", "search", "fit", "save-png", "save-json", "graph"]
     stage = browser.switch_to.active_element
     assert js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
     walk = []
@@ -299,3 +299,91 @@ def test_node_level_and_empty_circuits_open(make, browser, opened):
         assert nodes_drawn(browser) == set(made.top(2).nodes)
     else:
         assert browser.find_element("id", "empty").is_displayed()
+
+
+CURVE = {
+    "ranking": "absolute", "metric": "logit-difference", "unit": "logits", "ablation": "resample",
+    "points": [
+        {"share": share, "edges": 0, "faithfulness": value, "low": value - 0.1, "high": value + 0.1,
+         "random_mean": 0.1, "random_std": 0.05, "random_draws": 5}
+        for share, value in ((0.0, 0.0), (0.2, 0.5), (1.0, 1.0))
+    ],
+}  # fmt: skip
+
+
+def of_all_scores(n=20):
+    """A circuit of the strongest edges of seeded scores, with a measured curve."""
+    given = scores(seed=3)
+    kept = given.top(n)
+    evaluation = {"curve": CURVE, "n": 64, "behavior": {"does_task": True, "sentence": "it does"}}
+    return kept.with_fields(task="ioi", model="zoo:ioi", evaluation=evaluation), given
+
+
+def test_the_slider_goes_over_all_scores_and_begins_at_the_circuit(browser, opened):
+    found, given = of_all_scores()
+    opened(circuit_page(found, scores=given, path="my circuits/ioi"))
+    assert js(browser, "document.getElementById('keep').max") == str(given.n_candidates)
+    assert drawn(browser) == set(found.edges)
+    slide(browser, given.n_candidates)
+    assert drawn(browser) == set(given.top(given.n_candidates).edges)
+    slide(browser, 25)
+    assert drawn(browser) == set(given.top(25).edges)
+    line = js(browser, "document.getElementById('command').textContent")
+    assert line == "workbench circuit keep 'my circuits/ioi' --keep 25 -o kept"
+
+
+def test_faithfulness_is_what_was_measured_or_said_to_be_a_line_between(browser, opened):
+    found, given = of_all_scores()
+    opened(circuit_page(found, scores=given))
+    at = int(0.2 * given.n_candidates)
+    slide(browser, at)
+    said = js(browser, "document.getElementById('faith-said').textContent")
+    assert said.startswith("0.5 (95 % interval 0.4 to 0.6), measured at this size. Random circuits")
+    assert "0.1 ± 0.05 (5 draws)" in said and "n 64" in said
+    slide(browser, at + 1)
+    said = js(browser, "document.getElementById('faith-said').textContent")
+    value = 0.5 + 0.5 / (given.n_candidates - at)
+    assert said.startswith("About ") and float(said.split()[1]) == pytest.approx(value, abs=0.001)
+    assert f"between what was measured at {at} and {given.n_candidates} edges" in said
+
+
+def test_what_is_seen_stands_in_the_address_and_comes_back(browser, opened):
+    found, given = of_all_scores(20)
+    path = opened(circuit_page(found, scores=given, path="found"))
+    edge = next(e for e in given.top(24).edges if "<" in e)
+    slide(browser, 24)
+    browser.execute_script("circuitPage.cy.getElementById('e:' + arguments[0]).emit('tap')", edge)
+    address = js(browser, "location.hash")
+    assert address.startswith("#keep=24&edge=")
+    assert (
+        js(browser, "document.getElementById('command').textContent")
+        == f"workbench circuit why '{edge}' found"
+    )
+    browser.get("about:blank")
+    browser.get(path.as_uri() + address)
+    assert js(browser, "circuitPage.selected()") == {"edge": edge}
+    assert js(browser, "document.getElementById('keep').value") == "24"
+    browser.get("about:blank")
+    browser.get(path.as_uri() + "#keep=%E0%A4%A&node=nobody&=&x")
+    assert js(browser, "circuitPage.selected()") is None and drawn(browser) == set(found.edges)
+
+
+def test_queries_keys_and_values_are_told_apart_and_the_shown_part_is_saved(browser, opened):
+    opened(circuit_page(small()))
+    named = "circuitPage.cy.edges('.edge').map((e) => [e.data('key'), e.style('target-label')])"
+    labels = js(browser, named)
+    assert dict(labels)["input->a0.h0<q>"] == "q" and dict(labels)["input->a0.h0<v>"] == "v"
+    assert dict(labels)["a1.h1->logits"] == ""
+    caught = "URL.createObjectURL = (b) => { b.text().then((t) => window.made.push(t)); return 'data:,'; };"
+    browser.execute_script(f"window.made = []; {caught}")
+    js(browser, "document.getElementById('save-json').click()")
+    browser.execute_async_script("const done = arguments[0]; setTimeout(done, 300)")
+    saved = json.loads(js(browser, "window.made[0]"))
+    assert {edge["id"] for edge in saved["edges"]} == set(small().edges) and saved["unit"] == "logits"
+
+
+def test_a_circuit_of_another_choice_has_no_slider_over_scores():
+    _, given = of_all_scores()
+    greedy = given.choose(5, select="greedy").with_fields(evaluation={"curve": CURVE})
+    page = circuit_page(greedy, scores=given)
+    assert '"start":null' in page and f'max="{greedy.n_edges}"' in page

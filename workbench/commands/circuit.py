@@ -15,11 +15,14 @@ from workbench.circuits.files.evaluation_file import verdict_rows
 from workbench.circuits.files.export import export, find_format
 from workbench.circuits.files.folder import FoundCircuit, check, find_circuits
 from workbench.circuits.files.importers import import_circuit
+from workbench.circuits.files.scores_file import load_scores
 from workbench.circuits.published import list_published
 from workbench.circuits.summary import Summary, summarise
 from workbench.commands.forms.shared import KEEP, METHOD, MODEL, OUT, TASK
 from workbench.commands.told import STDOUT, Listing, Output, columns_used
+from workbench.core.atomic import write_output
 from workbench.core.command import Command, argument, command, option
+from workbench.core.errors import CircuitError, OptionError
 from workbench.core.job import Job
 from workbench.core.show import Told
 
@@ -30,6 +33,18 @@ WRITTEN = "Written into the circuit; such files do not say it."
 def circuit_named() -> Any:
     """Declare the circuit that a command is about."""
     return argument("A circuit file, or the folder that has circuit.json.")
+
+
+def scores_path(circuit: Path) -> Path:
+    """Say where the scores of a circuit are: beside it."""
+    return (circuit if circuit.is_dir() else circuit.parent) / "scores.safetensors"
+
+
+def with_scores(circuit: Circuit, path: Path) -> str:
+    """Return the page of a circuit; its slider goes over all scores where they lie beside it."""
+    beside = scores_path(path)
+    scores = load_scores(beside) if beside.is_file() else None
+    return circuit.page(scores=scores, path=str(path))
 
 
 @command("circuit list", offers=())
@@ -220,6 +235,83 @@ class ValidateCircuits(Command):
         return 0 if all(one.passed for one in result.found) else 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cut(Command):
+    """What makes a smaller circuit of a saved one."""
+
+    out: Path = option("-o", "--out", help=f"{OUT} A circuit file, or a folder for it.")
+
+    def kept(self, made: Circuit, of: Circuit) -> dict[str, Any]:
+        """Save the circuit, without the evaluation of the larger one; say what is in it."""
+        if not made.n_edges and of.n_edges:
+            raise CircuitError(
+                "nothing is left between the input and the logits",
+                hint="keep more, or cut less: nothing was written",
+            )
+        bare = made.with_fields(evaluation={}, provenance={**of.provenance, "cut_from": of.n_edges})
+        path = save_circuit(bare, self.out)
+        return {"path": str(path), "nodes": made.n_nodes, "edges": made.n_edges, "edges_before": of.n_edges}
+
+    def said(self, result: dict[str, Any], job: Job) -> Iterator[str]:
+        yield f"wrote {result['path']}; it was not judged yet: workbench evaluate {result['path']}"
+
+
+@command("circuit keep", offers=())
+@dataclass(frozen=True, kw_only=True)
+class KeepEdges(Cut):
+    """Keep more or fewer edges by the saved scores beside a circuit; nothing is computed.
+
+    Example: workbench circuit keep circuits/ioi/gpt2/eap-ig-1f3a --keep 2% -o smaller
+    """
+
+    circuit: Path = circuit_named()
+    keep: str = option("--keep", help=KEEP)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        circuit = load_circuit(self.circuit)
+        scores = load_scores(scores_path(self.circuit))
+        made = scores.keep(self.keep).with_fields(
+            **{n: getattr(circuit, n) for n in ("task", "model", "prompt")}
+        )
+        return self.kept(made, circuit)
+
+
+@command("circuit without", offers=())
+@dataclass(frozen=True, kw_only=True)
+class WithoutParts(Cut):
+    """Take nodes (with their edges) or edges out of a circuit, and what is not connected without them.
+
+    Example: workbench circuit without circuits/ioi/gpt2/eap-ig-1f3a --node a9.h9 -o without-mover
+    """
+
+    circuit: Path = circuit_named()
+    node: tuple[str, ...] = option(
+        "--node", help="An address such as a9.h9 or m3; may be repeated.", default=()
+    )
+    edge: tuple[str, ...] = option("--edge", help="An edge, in quotation marks; may be repeated.", default=())
+
+    def run(self, job: Job) -> dict[str, Any]:
+        if not self.node and not self.edge:
+            raise OptionError("nothing is named", hint='--node a9.h9, or --edge "a5.h5->a9.h9<q>"')
+        circuit = load_circuit(self.circuit)
+        return self.kept(circuit.without(*self.node, *self.edge).prune(), circuit)
+
+
+@command("circuit prune", offers=())
+@dataclass(frozen=True, kw_only=True)
+class PruneCircuit(Cut):
+    """Drop what has no way from the input to the logits.
+
+    Example: workbench circuit prune mine -o pruned
+    """
+
+    circuit: Path = circuit_named()
+
+    def run(self, job: Job) -> dict[str, Any]:
+        circuit = load_circuit(self.circuit)
+        return self.kept(circuit.prune(), circuit)
+
+
 @command("circuit view", offers=())
 @dataclass(frozen=True, kw_only=True)
 class ViewCircuit(Command):
@@ -234,7 +326,8 @@ class ViewCircuit(Command):
 
     def run(self, job: Job) -> dict[str, Any]:
         path = page_path(self.circuit) if self.out is None else self.out
-        text = export(load_circuit(self.circuit), "html", path)
+        text = with_scores(load_circuit(self.circuit), self.circuit)
+        write_output(path, text)
         if self.open_page:
             webbrowser.open(path.resolve().as_uri())
         return {"page": str(path), "bytes": len(text.encode())}

@@ -311,7 +311,7 @@ def write_discovery(
     if effects is not None:
         save_effects(effects, folder)
         record.outputs["effects"] = "effects.parquet"
-    write_atomic(folder / "circuit.html", found.circuit.page())
+    write_atomic(folder / "circuit.html", found.circuit.page(scores=found.scores, path=str(folder)))
     write_atomic(folder / "report.html", found.page(effects=effects))
     for kind in exports:
         export(found.circuit, kind, folder / f"circuit.{kind}")

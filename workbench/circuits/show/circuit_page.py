@@ -8,6 +8,7 @@ from typing import Any
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.layout import layered, row_labels
 from workbench.circuits.rows import about, edge_rows, measures, node_rows, prompt_parts, said_of_model, title
+from workbench.circuits.scores import Scores
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
 from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
@@ -27,16 +28,31 @@ _KINDS = {
 
 
 @page(Circuit)
-def circuit_page(circuit: Circuit) -> str:
+def circuit_page(circuit: Circuit, *, scores: Scores | None = None, path: str = "") -> str:
     """A self-contained page to explore a circuit: no network, keyboard and mouse, light and dark.
 
     The slider keeps the strongest edges and prunes by the rule of ``Circuit.top``. Pages hold at most 5,000
     edges, the strongest, pruned; what is left out is said on the page.
+
+    Args:
+        scores: The scores that the circuit was chosen from: the slider then goes over all of them, and begins at the
+            circuit. Left out where the circuit is no choice of the largest of them.
+        path: Where the circuit is, for the commands that the page shows.
     """
     whole = circuit
+    start = _chosen_from(circuit, scores)
+    if scores is not None and start is not None:
+        circuit = _of_all(circuit, scores)
     if circuit.level == "edge" and circuit.n_edges > MOST_PAGE_EDGES:
         circuit = circuit.top(MOST_PAGE_EDGES)
     data = _page_data(circuit)
+    data |= {
+        "start": start,
+        "path": printable(path) or "CIRCUIT",
+        "model": printable(whole.model) or "MODEL",
+        "task": printable(whole.task) or "TASK",
+        "curve": measured_curve(whole),
+    }
     body = _page_body(circuit, whole, data["most"])
     body += f'\n<script type="application/json" id="data">{embedded_json(data)}</script>'
     return frame(
@@ -45,6 +61,46 @@ def circuit_page(circuit: Circuit) -> str:
         body_class="circuit",
         scripts=(asset("theme.js"), asset("cytoscape.min.js"), asset("page.js")),
     )
+
+
+def _chosen_from(circuit: Circuit, scores: Scores | None) -> int | None:
+    """How many of the strongest scores the circuit is, where it is a choice of the largest; else None."""
+    rule, nominal = str(circuit.selection.get("rule", "")), circuit.selection.get("nominal")
+    fits = scores is not None and circuit.level == scores.level == "edge" and not scores.positions
+    if not fits or not rule.startswith("top ") or "absolute" not in rule or not isinstance(nominal, int):
+        return None
+    return nominal if nominal <= MOST_PAGE_EDGES else None
+
+
+def _of_all(circuit: Circuit, scores: Scores) -> Circuit:
+    """The edges of all scores, at most as many as a page holds, with the circuit's roles."""
+    most = min(scores.n_candidates, MOST_PAGE_EDGES)
+    every = scores.top(most, prune=False)
+    roles = {name: data["role"] for name, data in circuit.nodes.items() if data.get("role")}
+    known = {name: role for name, role in roles.items() if name in every.all_nodes}
+    return every.with_fields(task=circuit.task, model=circuit.model, prompt=circuit.prompt).with_roles(known)
+
+
+def measured_curve(circuit: Circuit) -> dict[str, Any] | None:
+    """Return faithfulness as it was measured at some sizes, beside random circuits; None where it was not.
+
+    Returns:
+        ``points`` by the number of edges before pruning (``n``), with interval and the mean and spread of random
+        circuits; what it was measured on.
+    """
+    curve, total = circuit.evaluation.get("curve"), circuit.selection.get("candidates")
+    if not isinstance(curve, Mapping) or not isinstance(total, int) or curve.get("ranking") != "absolute":
+        return None
+    names = ("edges", "faithfulness", "low", "high", "random_mean", "random_std", "random_draws")
+    points = [
+        {"n": int(float(point["share"]) * total + 1e-9), **{name: point.get(name) for name in names}}
+        for point in curve.get("points", ())
+        if point.get("faithfulness") is not None
+    ]
+    if not points:
+        return None
+    facts = {name: printable(str(curve.get(name, ""))) for name in ("metric", "unit", "ablation")}
+    return {"points": points, "n_pairs": circuit.evaluation.get("n"), **facts}
 
 
 def _page_data(circuit: Circuit) -> dict[str, Any]:
@@ -99,8 +155,17 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
     what = "edges" if circuit.level == "edge" else "nodes"
     said = said_of_model(whole.evaluation)
     note = f"<p>{escape(said)}</p>" if said else ""
-    if whole is not circuit:
+    if circuit.n_edges > whole.n_edges:
+        note += (
+            f"<p>The slider goes over {circuit.n_edges:,} scored edges; the page begins at the circuit.</p>"
+        )
+    elif whole is not circuit:
         note += f"<p>Showing {circuit.n_edges:,} of {whole.n_edges:,} edges: the strongest, pruned.</p>"
+    behavior = whole.evaluation.get("behavior")
+    does = isinstance(behavior, Mapping) and behavior.get("does_task") is True
+    first, later = (
+        ("", note) if does else (note, "")
+    )  # what a circuit of another behavior is worth stands first
     facts = {k: v for k, v in about(whole).items() if k not in ("prompt", "behavior")}
     lead = escape(describe(whole))
     strongest = (
@@ -122,6 +187,8 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
 <input type="search" id="search" placeholder="a9, mover, MLP" autocomplete="off" spellcheck="false"></label>
 <span id="found" class="soft" role="status"></span>
 <button type="button" id="fit">Fit</button>
+<button type="button" id="save-png">PNG</button>
+<button type="button" id="save-json">JSON</button>
 <span class="legend" aria-hidden="true"><span><i></i>supports</span>
 <span><i class="opposes"></i>opposes</span></span>
 </div>
@@ -134,7 +201,12 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
 <div id="say" class="sr" aria-live="polite"></div>
 </div>
 <aside aria-label="Details">
-{note}<section><h2>Selected</h2><div id="details"></div></section>
+{first}<section id="faith" hidden><h2>Faithfulness at this size</h2><div id="faith-picture"></div>
+<p id="faith-said" role="status"></p></section>
+<section><h2>Selected</h2><div id="details"></div></section>
+<section><h2>The same by command</h2><code id="command"></code>
+<button type="button" id="copy">Copy</button></section>
+{later}
 {strongest}
 {_facts_html(facts, whole)}
 </aside>

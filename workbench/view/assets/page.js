@@ -69,7 +69,7 @@
   const elements = [
     ...data.rows.map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
     ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${brief(node.id, 16)}\n${brief(node.role, 16)}` : brief(node.id, 13), kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: "node", grabbable: false })),
-    ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score }, classes: edge.score < 0 ? "edge minus" : "edge plus" })),
+    ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score, port: ["q", "k", "v"].includes(edge.input) ? edge.input : "" }, classes: edge.score < 0 ? "edge minus" : "edge plus" })),
     ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
   ];
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -88,6 +88,7 @@
     { selector: "node[kind = 'group']", style: { width: 74, height: 34, "font-size": 9 } },
     { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11 * size, "text-valign": "center", "text-halign": "right", events: "no" } },
     { selector: "edge.edge", style: { width: (e) => (0.8 + 6 * e.data("share")) * size, "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
+    ...["q", "k", "v"].map((port) => ({ selector: `edge[port = '${port}']`, style: { "target-label": port, "target-text-offset": 16, "font-size": 9 * size, "font-weight": "bold", color: color(`--port-${port}`), "text-background-color": color("--panel"), "text-background-opacity": 0.85, "text-background-padding": 1 } })),
     { selector: "edge.minus", style: { "line-style": "dashed", "line-color": color("--negative"), "target-arrow-color": color("--negative"), "target-arrow-shape": "tee" } },
     { selector: "edge.link", style: { width: 1, "line-style": "dotted", "line-color": color("--soft"), "curve-style": "straight", events: "no" } },
     { selector: "node.column", style: { "font-size": 13 * size, "font-weight": "bold", color: color("--ink") } },
@@ -181,9 +182,45 @@
     const at = current && current.node ? byNode.get(current.node).position : null;
     document.querySelectorAll(".token").forEach((token) => token.classList.toggle("at", at !== null && ((typeof at === "number" && at >= Number(token.dataset.index) && at <= Number(token.dataset.last)) || token.dataset.name === String(at))));
   };
+  // What is seen stands in the address, and as a line to type.
+  const quoted = (text) => (/^[\w:./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+  const command = () => {
+    const where = quoted(data.path), on = `-m ${quoted(data.model)} -t ${quoted(data.task)}`;
+    if (current && current.edge) {
+      const e = edgeById.get(current.edge), port = ["q", "k", "v"].includes(e.input);
+      return port || isLogits(e.target) ? `workbench circuit why ${quoted(e.id)} ${where}` : `workbench circuit show ${where}`;
+    }
+    if (current && ["head", "mlp"].includes(byNode.get(current.node).kind)) return `workbench ablate ${on} --node ${quoted(current.node.replace(/@.*/, ""))}`;
+    return edgeLevel && data.start !== null ? `workbench circuit keep ${where} --keep ${Number(byId("keep").value)} -o kept` : `workbench circuit show ${where}`;
+  };
+  let restoring = false;
+  const remember = () => {
+    byId("command").textContent = command();
+    if (restoring) return;
+    const parts = [`keep=${byId("keep").value}`];
+    if (current) parts.push(current.node ? `node=${encodeURIComponent(current.node)}` : `edge=${encodeURIComponent(current.edge)}`);
+    history.replaceState(null, "", `#${parts.join("&")}`);
+  };
+  const asked = () => {
+    const found = {};
+    for (const part of location.hash.slice(1).split("&")) {
+      const at = part.indexOf("=");
+      try { if (at > 0) found[part.slice(0, at)] = decodeURIComponent(part.slice(at + 1)); } catch { /* no address of ours */ }
+    }
+    return found;
+  };
+  const restore = () => {
+    const found = asked();
+    restoring = true;
+    if (found.keep !== undefined) update(wanted(found.keep));
+    if (found.node !== undefined && shown.nodes.has(found.node)) choose({ node: found.node });
+    else if (found.edge !== undefined && shown.edges.has(found.edge)) choose({ edge: found.edge });
+    restoring = false;
+    remember();
+  };
   const choose = (what, move = true) => {
     current = what;
-    details(); highlight(); tokens();
+    details(); highlight(); tokens(); remember();
     const words = what === null ? ["Selection cleared"] : what.node ? describeNode(what.node) : describeEdge(what.edge);
     byId("say").textContent = words.join(". ");
     if (what && move) {
@@ -193,6 +230,48 @@
         reduced ? cy.center(at) : cy.animate({ center: { eles: at }, duration: 160 });
       }
     }
+  };
+
+  // Faithfulness where it was measured; between two sizes a straight line, said to be one.
+  const curve = data.curve;
+  const along = (n) => {
+    const points = curve.points, after = points.findIndex((p) => p.n >= n);
+    if (after === -1 || (after === 0 && points[0].n !== n)) return null;
+    if (points[after].n === n) return { ...points[after], between: null };
+    const [a, b] = [points[after - 1], points[after]], share = (n - a.n) / (b.n - a.n), found = { between: [a.n, b.n], random_draws: b.random_draws };
+    for (const name of ["faithfulness", "low", "high", "random_mean", "random_std"]) found[name] = a[name] === null || b[name] === null ? null : a[name] + (b[name] - a[name]) * share;
+    return found;
+  };
+  const drawCurve = () => {
+    const made = (tag, attributes, text) => { const e = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v); if (text) e.textContent = text; return e; };
+    const points = curve.points.filter((p) => p.n <= data.most), wide = 300, high = 120, left = 30, below = 18;
+    const values = points.flatMap((p) => [p.faithfulness, p.low, p.high, p.random_mean - p.random_std, p.random_mean + p.random_std]).filter(Number.isFinite);
+    const low = Math.min(0, ...values), up = Math.max(1, ...values);
+    const x = (n) => left + (n / Math.max(data.most, 1)) * (wide - left - 6), y = (v) => 6 + (1 - (v - low) / (up - low)) * (high - below - 6);
+    const line = (name) => points.map((p, i) => `${i ? "L" : "M"}${x(p.n).toFixed(1)} ${y(p[name]).toFixed(1)}`).join("");
+    const band = (a, b) => { const full = points.filter((p) => Number.isFinite(a(p)) && Number.isFinite(b(p))); return full.length < 2 ? "" : `M${full.map((p) => `${x(p.n).toFixed(1)} ${y(a(p)).toFixed(1)}`).join("L")}L${full.reverse().map((p) => `${x(p.n).toFixed(1)} ${y(b(p)).toFixed(1)}`).join("L")}Z`; };
+    const svg = made("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": "Faithfulness over the number of edges kept, with its interval, above random circuits" });
+    for (const v of [0, 1]) svg.append(made("path", { d: `M${left} ${y(v)}H${wide - 6}`, class: "axis" }), made("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, String(v)));
+    svg.append(made("path", { d: band((p) => p.random_mean - p.random_std, (p) => p.random_mean + p.random_std), class: "random-band" }), made("path", { d: band((p) => p.low, (p) => p.high), class: "faith-band" }));
+    svg.append(made("path", { d: line("random_mean"), class: "random" }), made("path", { d: line("faithfulness"), class: "faith" }));
+    for (const p of points) svg.append(made("circle", { cx: x(p.n), cy: y(p.faithfulness), r: 2.5 }));
+    svg.append(made("text", { x: wide - 6, y: high - 3, "text-anchor": "end" }, `${data.most} edges`), made("path", { id: "faith-now", class: "now", d: "" }));
+    byId("faith-picture").replaceChildren(svg);
+    byId("faith").hidden = false;
+    return (n) => byId("faith-now").setAttribute("d", `M${x(n).toFixed(1)} 4V${high - below}`);
+  };
+  const mark = curve && edgeLevel ? drawCurve() : null;
+  const faith = (n) => {
+    if (mark === null) return;
+    mark(n);
+    const at = along(n);
+    byId("faith-said").textContent = at === null ? "Not measured at this size." : [
+      `${at.between ? "About " : ""}${format(at.faithfulness)}`,
+      Number.isFinite(at.low) ? ` (95 % interval ${format(at.low)} to ${format(at.high)})` : "",
+      at.between ? `, a straight line between what was measured at ${at.between[0]} and ${at.between[1]} edges. ` : ", measured at this size. ",
+      at.random_draws ? `Random circuits of this size: ${format(at.random_mean)} ± ${format(at.random_std)} (${at.random_draws} draws). ` : "No random circuits were drawn. ",
+      `${curve.metric}, ${curve.ablation} ablation, ${curve.n_pairs === null ? "" : `n ${curve.n_pairs}`}`,
+    ].join("");
   };
 
   const fit = () => {
@@ -218,7 +297,7 @@
     byId("count").textContent = edgeLevel ? `${shown.edges.size} of them connected, ${counted} nodes` : `${counted} nodes`;
     byId("empty").hidden = shown.nodes.size > 0;
     if (edgeLevel) fillList(byId("strongest"), data.edges.filter((e) => shown.edges.has(e.id)));
-    details(); highlight(); tokens(); search();
+    details(); highlight(); tokens(); search(); faith(n); remember();
   };
   const wanted = (text) => Math.max(0, Math.min(data.most, Math.round(Number(text)) || 0));
   byId("keep").addEventListener("input", (event) => update(wanted(event.target.value)));
@@ -290,11 +369,34 @@
   cy.on("tap", (event) => { if (event.target === cy) choose(null); });
 
   byId("fit").addEventListener("click", fit);
+  const download = (name, url) => element("a", { href: url, download: name }).click();
+  byId("save-png").addEventListener("click", () => download("circuit.png", cy.png({ full: true, scale: 2, bg: color("--bg"), maxWidth: 8000, maxHeight: 8000 })));
+  byId("save-json").addEventListener("click", () => {
+    const kept = { unit: data.unit, model: data.model, task: data.task, keep: Number(byId("keep").value), nodes: [...shown.nodes], edges: data.edges.filter((e) => shown.edges.has(e.id)).map(({ id, source, target, input, score }) => ({ id, source, target, input, score })) };
+    const url = URL.createObjectURL(new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }));
+    download("circuit-shown.json", url);
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  });
+  byId("copy").addEventListener("click", async () => {
+    const text = byId("command").textContent;
+    try { await navigator.clipboard.writeText(text); } catch {
+      const range = document.createRange();
+      range.selectNodeContents(byId("command"));
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      document.execCommand("copy");
+    }
+    byId("copy").textContent = "Copied";
+    setTimeout(() => { byId("copy").textContent = "Copy"; }, 1500);
+  });
   new ResizeObserver(() => cy.resize()).observe(byId("graph"));
   // A picture of a thousand edges tells nothing: begin with the strongest 200, or as many as connect.
-  let first = data.most <= 400 ? data.most : 200;
+  let first = data.start !== null ? Math.min(data.start, data.most) : data.most <= 400 ? data.most : 200;
   while (first < data.most && prune(first).nodes.size === 0) first = Math.min(2 * first, data.most);
+  const opened = asked();
   update(first);
   fit();
+  if (Object.keys(opened).length) { history.replaceState(null, "", `#${Object.entries(opened).map(([k, v]) => `${k}=${encodeURIComponent(v)}`).join("&")}`); restore(); }
+  window.addEventListener("hashchange", restore);
   window.circuitPage = { cy, shown: () => shown, selected: () => current, update };
 })();
