@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
 from workbench.core.errors import OptionError
-from workbench.training.mixers.plugs import Content, Plugs, Values, Width, check_allowed, made
+from workbench.training.mixers.plugs import BESIDE, Content, Plugs, Source, Values, Width, check_allowed, made
 
 Hidden = Float[Tensor, "batch pos d_model"]
 
@@ -107,6 +107,8 @@ def rotated(part: Values, *, base: float = 10_000.0) -> Values:
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-def source_of(kind: Literal["hidden", "embedding", "position"], x: Any, embedding: Any, position: Any) -> Any:
-    """Return what queries and keys of a layer are made of."""
+def source_of(kind: Source, x: Hidden, embedding: Hidden, position: Hidden) -> Hidden:
+    """Return what queries and keys of a layer are made of; the first row is the fixed one, where there is one."""
+    if kind in BESIDE:
+        return x[:1].expand_as(x)
     return {"hidden": x, "embedding": embedding, "position": position}[kind]

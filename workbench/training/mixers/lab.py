@@ -15,7 +15,7 @@ from transformer_lens.hook_points import HookPoint
 
 from workbench.core.errors import OptionError
 from workbench.training.mixers.attention import Hidden, MixedAttention, source_of
-from workbench.training.mixers.plugs import Plugs, Width, described, visible_to
+from workbench.training.mixers.plugs import BESIDE, Plugs, Source, Width, described, visible_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,16 @@ class LabShape:
     @property
     def n_layers(self) -> int:
         return len(self.layers)
+
+    @property
+    def beside(self) -> Source | None:
+        """What runs beside the rows, for layers whose queries and keys are made of it."""
+        found = {plugs.source for plugs in self.layers if plugs is not None and plugs.source in BESIDE}
+        if len(found) > 1:
+            raise OptionError(
+                f"queries and keys of {' and of '.join(sorted(found))} in one model; one row runs beside"
+            )
+        return next(iter(found), None)
 
     @property
     def width(self) -> Width:
@@ -160,6 +170,8 @@ class Lab(HookedRootModule):
     is equal, whatever else each has.
     """
 
+    beside: Tensor | None
+
     def __init__(self, shape: LabShape, *, seed: int = 0) -> None:
         super().__init__()
         self.shape = self.cfg = shape
@@ -169,6 +181,7 @@ class Lab(HookedRootModule):
         self.blocks = nn.ModuleList(LabBlock(shape, plugs) for plugs in shape.layers)
         self.ln_final, self.unembed = nn.RMSNorm(d), nn.Linear(d, shape.n_out, bias=False)
         self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
+        self.register_buffer("beside", fixed_row(shape), persistent=False)
         start_from(self, seed)
         self.setup()
 
@@ -178,6 +191,8 @@ class Lab(HookedRootModule):
         """
         embedding = self.hook_embed(self.embed(inputs if self.shape.d_vocab else self.patches(inputs)))
         n = embedding.shape[1]
+        if self.beside is not None:
+            embedding = torch.cat([self.beside_row()[:, :n], embedding])
         if n > self.shape.n_ctx:
             raise OptionError(
                 f"{n} positions are given; the model has {self.shape.n_ctx}",
@@ -190,8 +205,13 @@ class Lab(HookedRootModule):
         visible = visible_to(n, causal=self.shape.causal, device=x.device)
         for block in self.blocks:
             x = block(x, embedding, position, visible)
-        x = self.ln_final(x)
+        x = self.ln_final(x if self.beside is None else x[1:])
         return self.unembed(x if self.shape.d_vocab else x.mean(1))
+
+    def beside_row(self) -> Float[Tensor, "1 pos d_model"]:
+        """Return the embeddings of the row that runs beside the others."""
+        assert self.beside is not None
+        return self.embed(self.beside) if self.shape.beside == "another-text" else self.beside
 
     def patches(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patch values"]:
         """Return the pixels of each patch, row by row."""
@@ -209,6 +229,16 @@ class Lab(HookedRootModule):
         _, cache = self.run_with_cache(inputs)
         found = {i: f"blocks.{i}.attn.hook_pattern" for i in range(self.shape.n_layers)}
         return {i: cache[name] for i, name in found.items() if name in cache}
+
+
+def fixed_row(shape: LabShape) -> Tensor | None:
+    """Return what runs beside the rows: random tokens or random embeddings, the same for every seed of training."""
+    drawn = torch.Generator().manual_seed(13)
+    if shape.beside == "another-text":
+        return torch.randint(shape.d_vocab, (1, shape.n_ctx), generator=drawn)
+    if shape.beside == "random-embeddings":
+        return 0.5 * torch.randn(1, shape.n_ctx, shape.d_model, generator=drawn)
+    return None
 
 
 @torch.no_grad()

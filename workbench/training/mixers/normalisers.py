@@ -61,3 +61,22 @@ class LearnedNormaliser(nn.Module):
     def normaliser(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch head pos"]:
         """Return what every query divides by."""
         return _POSITIVE[self.kind](self.eta(x)).transpose(1, 2).clamp_min(1e-6)
+
+
+def nothing(scores: Scores, allowed: Visible, content: Content) -> Scores:
+    """Return weights of 0: a layer whose heads write nothing."""
+    return torch.zeros_like(scores)
+
+
+class FixedPattern(nn.Module):
+    """Random weights that stay as drawn, for every head and query others, the same for all texts: a control."""
+
+    def __init__(self, width: Width, *, seed: int = 0) -> None:
+        super().__init__()
+        self.n_heads, self.seed = width.n_heads, seed
+
+    def forward(self, scores: object, allowed: Visible, content: Content) -> Scores:
+        """Return weights over the visible keys: the softmax of normal scores."""
+        n, drawn = allowed.shape[-1], torch.Generator().manual_seed(self.seed)
+        made = 2 * torch.randn(1, self.n_heads, n, n, generator=drawn).to(content.v)
+        return softmax(made, allowed, content).expand(len(content.v), -1, -1, -1)

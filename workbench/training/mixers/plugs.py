@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from workbench.core.errors import OptionError
 
+Source = Literal["hidden", "embedding", "position", "another-text", "random-embeddings"]
+BESIDE: tuple[Source, ...] = ("another-text", "random-embeddings")  # of a row that runs beside the others
 Scores = Float[Tensor, "batch head query key"]
 Values = Float[Tensor, "batch pos head d_head"]
 Visible = Bool[Tensor, "_ _ query key"]  # one row or head stands for all
@@ -51,7 +53,9 @@ class Plugs:
     """How one layer attends.
 
     Attributes:
-        source: What queries and keys are made of: the hidden state, the token's embedding, or its position alone.
+        source: What queries and keys are made of: the hidden state; the token's embedding; its position alone; or
+            the hidden state of one row that is the same for all, a text or random embeddings, which runs through the
+            same layers.
         score: ``(content) -> scores``; None where the mix needs none.
         mask: ``(query, key)`` or ``(batch, head, query, key)``, true where a query may look; or a function
             ``(scores, visible, content)`` that returns one. None: all that is visible.
@@ -63,7 +67,7 @@ class Plugs:
         unit: Queries and keys are scaled to length 1.
     """
 
-    source: Literal["hidden", "embedding", "position"] = "hidden"
+    source: Source = "hidden"
     score: Callable[..., Any] | None = None
     mask: Bool[Tensor, "..."] | Callable[..., Any] | None = None
     mix: Callable[..., Any] | None = None
@@ -73,8 +77,8 @@ class Plugs:
     unit: bool = False
 
     def __post_init__(self) -> None:
-        if self.source not in ("hidden", "embedding", "position"):
-            raise OptionError(f"source is {self.source!r}", hint='"hidden", "embedding" or "position"')
+        if self.source not in get_args(Source):
+            raise OptionError(f"source is {self.source!r}", hint=f"one of {', '.join(get_args(Source))}")
         if (self.mix is None) == (self.memory is None):
             raise OptionError("an attention has a mix or a memory, and not both", hint="Plugs(mix=softmax)")
 

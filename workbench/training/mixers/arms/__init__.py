@@ -17,6 +17,7 @@ COMPARISONS = {
     "gates": "recurrent_gates:GATES",
     "memories": "memory_rules:MEMORIES",
     "power": "far_looks:FAR",
+    "relaxed": "relaxed_attention:RELAXED",
 }
 
 

@@ -1,0 +1,243 @@
+"""Deconstructing attention: models that lose one ingredient of attention each, in all layers or in every second.
+
+Four layers are trained on a drawn language with three kinds of questions: a near word (position says where to look),
+a pair of the row (the text says where), and the title of the row (the same key for all). Mixing, the exponential, the
+dependence on the query, on the text, or on the hidden state is taken away; all arms start alike and see the same
+batches, two seeds each. Number of steps and rate were chosen on seed 90, by the reference alone. Then patterns are
+replaced in a model that was trained with its own, without training it further.
+
+Controls:
+- random patterns that stay as drawn, in place of learned ones that depend on position alone
+- layers that mix nothing, and layers whose heads write nothing
+- standard attention trained alike, the reference
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from workbench.core.errors import OptionError, TaskError
+from workbench.core.loading import lazily
+from workbench.core.stats.intervals import SHARE
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import Claim, Conditions, Paper, untried
+from workbench.papers.kit.criteria import above, at_most, below, equal, no_worse
+from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.registry import add_paper
+from workbench.tasks.streams.gists import KINDS, WORDS
+
+with lazily():
+    from workbench.edits import pattern_worth, substitute
+    from workbench.heads import pattern_shape
+    from workbench.model import probe
+    from workbench.training.mixers import comparison
+
+# Criteria, fixed before anything was measured.
+NEARLY, CHANCE_WITHIN, FIRST_SEED = 0.02, 0.05, 14_000_000
+STANDARD, NONE, TAYLOR, KEY_ONLY = "standard", "no mixing", "Taylor", "key-only"
+RANDOM_QK, TEXT_QK, TOKEN_QK = "random embeddings", "another text", "token embeddings"
+FIXED, SKIPPED, CHANCE = "random pattern", "nothing in odd layers", "chance"
+PATTERNS = ("own", "taylor", "mean", "another-text", "token-embeddings", "key-only", "uniform", "identity")
+MOVED, LAYERS = "largest change of the loss with own patterns put back", ("all", "odd")
+
+
+def hybrid(arm: str) -> str:
+    """Name the arm that is relaxed in odd layers alone."""
+    return f"{arm}, odd layers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderSizes(TrainedSizes):
+    """Sizes.
+
+    Attributes:
+        windows, window: Of the text on which patterns are replaced, and tokens of each.
+        heads: Replace patterns head by head, too.
+    """
+
+    rows: int = 300
+    windows: int = 16
+    window: int = 48
+    heads: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.windows < 2 or self.window < 8:
+            raise OptionError("two windows of eight tokens are the least")
+
+
+def measure(setting: Setting) -> Conditions:
+    """Ask the trained arms, by kind of question, and replace the patterns of a model that was trained without."""
+    c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
+    arms, asked = arms_for(setting, "relaxed", first_seed=FIRST_SEED)
+    rows: Any = asked  # of `gist_rows`, which say of what kind each question is
+    add_arms(c, arms, rows)
+    clusters = rows.asked[0].tolist()
+    c.add(CHANCE, np.full(len(clusters), 1 / WORDS), within=SHARE, clusters=clusters)
+    c.tables["Right answers by kind of question"] = [
+        {
+            "arm": arm,
+            "all": c.mean(arm),
+            **{kind: float(c[arm][rows.kinds == i].mean()) for i, kind in enumerate(KINDS)},
+            "loss, nats": float(arms.loss(arm, rows).mean()),
+        }
+        for arm in arms.comparison.arms
+    ]
+    ids, _ = comparison.tensors_of(rows)
+    models = next(iter(arms.models.values()))
+    c.tables["What patterns of trained arms are like"] = [
+        {"arm": arm, "layer": layer, **pattern_shape.shape_of_patterns(pattern)}
+        for arm, model in models.items()
+        for layer, pattern in model.patterns(ids[:32]).items()
+    ]
+    _replaced(c, setting)
+    return c
+
+
+def _replaced(c: Conditions, setting: Setting) -> None:
+    """The ladder as pattern substitution: all layers, odd layers, and every head by itself."""
+    o: LadderSizes = setting.options
+    try:
+        texts = pattern_worth.texts_of_corpus(setting.model, n=o.windows, window=o.window, seed=setting.seed)
+    except TaskError as problem:
+        for name in (MOVED, *(f"replaced by {pattern}" for pattern in PATTERNS)):
+            c.lack(name, problem.message)
+        return
+    c.add("the model as it is", texts.measured()["loss"], unit="nats a token")
+    rows = []
+    for layers in LAYERS:
+        found = pattern_worth.replace_attention(texts, PATTERNS, layers=[layers], seed=setting.seed)
+        rows += [dict(row) for row in found.rows]
+    c.tables["Other patterns in place of a trained model's own"] = rows
+    c.tell(MOVED, max(abs(row["difference"]) for row in rows if row["pattern"] == "own"), n=o.windows)
+    heads = tuple(f"a{layer}" for layer in probe.wiring(setting.model).attention_layers)
+    mean = substitute.Substitute.of(setting.model, "mean", heads=heads, reference=texts.reference)
+    for name, edit in {
+        "mean": mean,
+        "uniform": substitute.Substitute(heads=heads, pattern="uniform"),
+    }.items():
+        c.add(f"replaced by {name}", texts.measured(edit)["loss"], unit="nats a token")
+    if o.heads:
+        each = pattern_worth.replace_attention(
+            texts, ["mean", "key-only", "taylor"], each="head", seed=setting.seed
+        )
+        for pattern in ("mean", "key-only"):
+            own = {row["layers"]: row["difference"] for row in each.rows if row["pattern"] == pattern}
+            c.draw_heads(f"Loss with pattern {pattern} in one head", own, unit="nats a token")
+
+
+def _alone_fails(arm: str) -> Claim:
+    return Claim(
+        f"with {arm} alone it fails, and in odd layers alone it comes close to standard attention",
+        in_each(above, STANDARD, arm, by=NEARLY) & in_each(no_worse, hybrid(arm), STANDARD, within=NEARLY),
+        paper=PAPERS_NUMBERS[arm],
+        why="two points in a hundred either way, interval included; the same start and batches",
+        where="uniform and hybrid models",
+        needs=FIT,
+        models=2,
+    )
+
+
+FIT = [REFERENCE_LEARNED]
+PAPERS_NUMBERS = {  # perplexity of the standard, the uniform and the hybrid model
+    KEY_ONLY: "38.1, 9e4, 39.4",
+    RANDOM_QK: "38.1, 84.8, 39.3",
+    TEXT_QK: "38.1, 79.1, 38.5",
+    TOKEN_QK: "38.1, 79.9, 38.7",
+}
+CLAIMS = {
+    "mixing": Claim(
+        "without mixing of tokens answers are near chance",
+        in_each(equal, NONE, CHANCE, within=CHANCE_WITHIN),
+        paper="perplexity 993",
+        why="every answer is one of sixteen; five points in a hundred, interval included",
+        where="uniform models",
+        needs=FIT,
+        models=2,
+    ),
+    "Taylor": Claim(
+        "the exponential can be relaxed: its polynomial of order 2 comes close to standard attention",
+        in_each(no_worse, TAYLOR, STANDARD, within=NEARLY),
+        paper="perplexity 47.9 for 38.1",
+        why="two points in a hundred, interval included",
+        where="uniform models",
+        needs=FIT,
+        models=2,
+    ),
+    "position": Claim(
+        "position alone costs something, and is worth far more than no mixing",
+        in_each(above, STANDARD, RANDOM_QK, by=NEARLY) & in_each(above, RANDOM_QK, NONE, by=CHANCE_WITHIN),
+        paper="perplexity 38.1, 84.8 and 993",
+        why="the order of the ladder: each step above the next by more than counts as close, interval included",
+        where="uniform models",
+        needs=FIT,
+        models=2,
+    ),
+    "learned": Claim(
+        "what is learned of positions is worth more than random patterns that stay as drawn",
+        in_each(above, RANDOM_QK, FIXED),
+        why="both are the same for all texts; only one is trained",
+        where="a control of ours",
+        needs=FIT,
+        models=2,
+    ),
+    "query": Claim(
+        "weights that depend on the key alone are worse than weights that depend on positions",
+        in_each(below, KEY_ONLY, RANDOM_QK),
+        paper="perplexity 9e4 and 84.8",
+        why="paired over questions, interval included",
+        where="uniform models",
+        needs=FIT,
+        models=2,
+    ),
+    **{f"hybrid, {arm}": _alone_fails(arm) for arm in PAPERS_NUMBERS},
+    "hybrid, none": Claim(
+        "odd layers that mix nothing cost more than odd layers whose weights depend on position alone",
+        in_each(below, hybrid(NONE), hybrid(RANDOM_QK)),
+        paper="perplexity 45.8 and 39.3",
+        why="paired over questions, interval included",
+        where="hybrid models",
+        needs=FIT,
+        models=2,
+    ),
+    "skip": Claim(
+        "so do odd layers whose heads write nothing",
+        in_each(below, SKIPPED, hybrid(RANDOM_QK)),
+        why="paired over questions, interval included",
+        where="hybrid models",
+        needs=FIT,
+        models=2,
+    ),
+    "own": Claim(
+        "in a trained model, own patterns put back change nothing",
+        at_most(MOVED, 0),
+        why="an identity: recorded and put back, all heads",
+        where="an extension of ours",
+    ),
+    "mean": Claim(
+        "in a trained model, mean patterns of other texts keep more than looking at everything alike",
+        below("replaced by mean", "replaced by uniform"),
+        why="both are the same for all texts; all heads replaced, without training; windows are drawn",
+        where="an extension of ours",
+    ),
+    "scale": untried(
+        "perplexity and understanding of language order the variants so",
+        "perplexity on Wikitext and seven tasks, 500 million weights, 15 billion tokens",
+        "models of that size cannot be trained here",
+        paper="38.1 to 9e4",
+        where="main results",
+    ),
+}  # fmt: skip
+REPLICATION = add_paper(
+    Paper(
+        name="deconstructing",
+        source="Xue, Moosavi and Aletras 2025",
+        model="zoo:stdlib",
+        options=LadderSizes,
+        measure=measure,
+        claims=CLAIMS,
+    )
+)
