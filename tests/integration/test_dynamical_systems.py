@@ -12,7 +12,8 @@ from workbench.papers import dynamical_systems as study
 from workbench.papers.kinds import Setting
 from workbench.training.mixers.arm_states import feature_errors, queries_and_keys, read_state
 from workbench.training.mixers.arms import COMPARISONS, get_comparison
-from workbench.training.mixers.shipped import HOME, read_arms
+from workbench.training.mixers.kept_weights import HOME
+from workbench.training.mixers.shipped import read_arms
 
 IDS = torch.randint(0, 96, (4, 30), generator=torch.Generator().manual_seed(1))
 

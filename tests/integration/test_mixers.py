@@ -14,9 +14,10 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.tasks.streams.recall import recall_rows
 from workbench.training.mixers import normalisers, scores
 from workbench.training.mixers.comparison import LabComparison, train
+from workbench.training.mixers.kept_weights import files_of
 from workbench.training.mixers.lab import Lab, LabShape
 from workbench.training.mixers.plugs import Plugs
-from workbench.training.mixers.shipped import files_of, keep_arms, read_arms, trained
+from workbench.training.mixers.shipped import keep_arms, read_arms, trained
 
 SOFTMAX = Plugs(score=scores.dot_product, mix=normalisers.softmax)
 SHAPE = LabShape(layers=(SOFTMAX,), n_ctx=12, n_out=7, d_vocab=7, d_model=8, n_heads=2, d_head=4)

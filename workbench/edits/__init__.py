@@ -23,6 +23,7 @@ _HOME = {
     "Calibration": "act",
     "Pine": "pine",
     "Substitute": "substitute",
+    "RouteHeads": "route_heads",
     "turn_off": "off",
     "knock_out": "off",
     "make_edit": "making",

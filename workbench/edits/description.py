@@ -13,6 +13,7 @@ from workbench.edits.edit import PLUGIN, When
 from workbench.edits.kinds import Between, Columns, Keep, Operation, Order
 from workbench.edits.redistribute import ChooseHeads
 from workbench.edits.reinforce import Choose
+from workbench.edits.route_heads import Router
 from workbench.edits.substitute import Pattern
 from workbench.engine.interventions.freed import Mass, Share
 
@@ -134,6 +135,15 @@ class SubstituteContent(Part, tag_field="kind", tag="substitute", frozen=True):
     seed: int
 
 
+class RouteHeadsContent(Part, tag_field="kind", tag="route-heads", frozen=True):
+    """Heads that a router keeps or not, token by token; a learned router is tensors, ``a0.routed`` and so on."""
+
+    heads: Heads
+    active: int
+    by: Router
+    seed: int
+
+
 class StackContent(Part, tag_field="kind", tag="stack", frozen=True):
     """Several edits at once; the tensors of the third begin with ``2.``."""
 
@@ -159,6 +169,7 @@ Kept = (
     | RedistributeContent
     | EmphasiseContent
     | SubstituteContent
+    | RouteHeadsContent
     | StackContent
     | PluginContent
 )

@@ -85,8 +85,8 @@ def load_balance(probabilities: Heads, chosen: Bool[Tensor, "row pos head"]) -> 
 
 
 def two_stage_weights(
-    routed: Heads, shared: Heads, stages: Float[Tensor, "row pos 2"], active: int
-) -> tuple[Heads, Heads, Routing]:
+    routed: Heads, shared: Float[Tensor, "row pos shared"], stages: Float[Tensor, "row pos 2"], active: int
+) -> tuple[Heads, Float[Tensor, "row pos shared"], Routing]:
     """Return weights of routed and of shared heads from a router's logits, and what it chose.
 
     ``p = softmax(routed)``; the ``active`` largest share ``K p / sum p``, the others get 0. Shared heads get
@@ -112,7 +112,7 @@ def straight_through(scores: Heads, active: int) -> tuple[Heads, Routing]:
     p = (scores / scores.std(-1, keepdim=True, unbiased=False).clamp_min(1e-6)).softmax(-1)
     chosen = keep_most(scores.detach(), active)
     soft = p.shape[-1] * p
-    return chosen.to(p) + soft - soft.detach(), Routing(layer=-1, probabilities=p, chosen=chosen)
+    return chosen.to(p) + (soft - soft.detach()), Routing(layer=-1, probabilities=p, chosen=chosen)
 
 
 def drawn_scores(ids: Int[Tensor, "row pos"], heads: int, seed: int) -> Heads:

@@ -23,8 +23,10 @@ from torch.nn.functional import cross_entropy
 
 from workbench.core.errors import OptionError
 from workbench.edits.head_routing import load_balance, watched
+from workbench.edits.install import installed
 from workbench.edits.measure import on_text
 from workbench.edits.off import turn_off
+from workbench.edits.place import Place
 from workbench.edits.route_heads import RouteHeads
 from workbench.model.probe import wiring
 from workbench.model.standing import edited
@@ -51,13 +53,13 @@ class HeadTuning:
         balance: Weight of the load balance, mean over layers.
     """
 
-    steps: int = 200
+    steps: int = 140
     shared: int = 1
     active: int = 2
-    windows: int = 16
+    windows: int = 8
     window: int = 64
-    rate: float = 3e-4
-    router_rate: float = 3e-3
+    rate: float = 4e-4
+    router_rate: float = 4e-3
     balance: float = 0.01
 
     def __post_init__(self) -> None:
@@ -215,9 +217,11 @@ def tune_heads(
     ]
     optimiser = torch.optim.AdamW(groups, lr=tuning.rate, betas=(0.9, 0.98), weight_decay=0.0)
 
+    place = Place(model=model, wiring=wiring(model))  # once: it is measured anew whenever weights change
+
     def loss_of_step(step: int) -> Tensor:
         with torch.enable_grad():
-            return _loss(model, drawn(step), _at_step(edit, routers, step), tuning.balance)
+            return _loss(place, drawn(step), _at_step(edit, routers, step), tuning.balance)
 
     try:
         with one_thread(), torch.enable_grad():
@@ -260,10 +264,10 @@ def _with(edit: RouteHeads | None, routers: Mapping[str, Tensor]) -> RouteHeads 
     return edit if edit is None or not routers else replace(edit, routers=dict(routers))
 
 
-def _loss(model: TransformerBridge, ids: Windows, edit: RouteHeads | None, balance: float) -> Tensor:
+def _loss(place: Place, ids: Windows, edit: RouteHeads | None, balance: float) -> Tensor:
     """Mean loss of the next token, and the load balance of routers that have one."""
-    with nullcontext() if edit is None else edit.on(model), watched() as found:
-        logits = model(ids)[:, :-1]
+    with installed(place, () if edit is None else edit.changes(place)), watched() as found:
+        logits = place.model(ids)[:, :-1]
     loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
     if edit is None or edit.by not in ("learned", "query-norm"):
         return loss

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from workbench.training.mixers.arms import COMPARISONS, get_comparison
 from workbench.training.mixers.comparison import train
-from workbench.training.mixers.shipped import HOME, files_of, keep_arms
+from workbench.training.mixers.kept_weights import HOME, files_of
+from workbench.training.mixers.shipped import keep_arms
 
 
 def main() -> None:
