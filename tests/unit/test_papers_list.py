@@ -31,9 +31,9 @@ def test_the_page_is_as_the_command_writes_it():
 
 def test_a_paper_that_is_not_built_says_so_and_a_misspelt_one_gets_a_suggestion():
     with pytest.raises(
-        OptionError, match=r"paper 13, mixture-of-heads .* is not built yet[^$]*replicate list"
+        OptionError, match=r"paper 60, instruction-tuning-survey .* is not built yet[^$]*replicate list"
     ):
-        find_paper("mixture-of-heads")
+        find_paper("instruction-tuning-survey")
     with pytest.raises(OptionError, match="did you mean lofit"):
         find_paper("lofti")
     with pytest.raises(OptionError, match="did you mean mixture-of-heads"):

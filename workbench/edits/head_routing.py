@@ -84,6 +84,23 @@ def load_balance(probabilities: Heads, chosen: Bool[Tensor, "row pos head"]) -> 
     return p.shape[0] ** 2 * (p * used).mean()
 
 
+def use_of_heads(routings: Sequence[Routing]) -> list[dict[str, float]]:
+    """Return a row for each layer: load balance, what it is where use is even, shares of the least and most used head.
+
+    Args:
+        routings: What `watched` gave, of one pass or several.
+    """
+    rows = []
+    for layer in sorted({one.layer for one in routings}):
+        own = [one for one in routings if one.layer == layer]
+        chosen = torch.cat([one.chosen.flatten(0, 1) for one in own])[None]
+        p = torch.cat([one.probabilities.flatten(0, 1) for one in own])[None]
+        shares = chosen[0].double().mean(0)
+        row = {"layer": layer, "load balance": float(load_balance(p, chosen)), "even": float(shares.sum())}
+        rows.append({**row, "least used": float(shares.min()), "most used": float(shares.max())})
+    return rows
+
+
 def two_stage_weights(
     routed: Heads, shared: Float[Tensor, "row pos shared"], stages: Float[Tensor, "row pos 2"], active: int
 ) -> tuple[Heads, Float[Tensor, "row pos shared"], Routing]:
@@ -161,9 +178,8 @@ def _weighted(edit: RouteHeads, layer: int, heads: list[int]) -> Callable[[Tenso
             [h for h in range(z.shape[2]) if h not in heads], device=z.device, dtype=torch.long
         )
         if edit.by == "learned":
-            own, shared, routing = two_stage_weights(
-                *_logits(edit, layer, seen["resid"], heads, z), edit.active
-            )
+            routed, rest, stages = _logits(edit, layer, seen["resid"], heads, z)
+            own, shared, routing = two_stage_weights(routed, rest, stages, edit.active)
             weights = weights.index_copy(2, others, shared.to(z)) if len(others) else weights
         else:
             own, routing = straight_through(_scores(edit, layer, seen, z, heads), edit.active)
@@ -184,7 +200,7 @@ def _scores(edit: RouteHeads, layer: int, seen: Seen, z: Tensor, heads: list[int
     return norms if edit.by == "query-norm" else -norms
 
 
-def _logits(edit: RouteHeads, layer: int, resid: Tensor, heads: list[int], z: Tensor) -> tuple[Tensor, ...]:
+def _logits(edit: RouteHeads, layer: int, resid: Tensor, heads: list[int], z: Tensor) -> list[Tensor]:
     """Logits of a learned router, which reads what enters the layer at length ``sqrt(d_model)``."""
     x = resid / resid.square().mean(-1, keepdim=True).add(1e-6).sqrt()
     sizes = {"routed": len(heads), "shared": z.shape[2] - len(heads), "stages": 2}
@@ -197,4 +213,4 @@ def _logits(edit: RouteHeads, layer: int, resid: Tensor, heads: list[int], z: Te
                 f"layer {layer}: the router's {part} is {was}; ({x.shape[-1]}, {size}) is expected"
             )
         found.append(x @ weights.to(x))
-    return tuple(found)
+    return found

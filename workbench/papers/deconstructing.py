@@ -22,6 +22,7 @@ import numpy as np
 from workbench.core.errors import OptionError, TaskError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
+from workbench.edits.substitute import Substitute
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_most, below, equal, no_worse
@@ -30,9 +31,10 @@ from workbench.papers.registry import add_paper
 from workbench.tasks.streams.gists import KINDS, WORDS
 
 with lazily():
-    from workbench.edits import pattern_worth, substitute
+    from workbench.edits import pattern_worth
     from workbench.heads import pattern_shape
     from workbench.model import probe
+    from workbench.training import language
     from workbench.training.mixers import comparison
 
 # Criteria, fixed before anything was measured.
@@ -101,7 +103,9 @@ def _replaced(c: Conditions, setting: Setting) -> None:
     """The ladder as pattern substitution: all layers, odd layers, and every head by itself."""
     o: LadderSizes = setting.options
     try:
-        texts = pattern_worth.texts_of_corpus(setting.model, n=o.windows, window=o.window, seed=setting.seed)
+        known = language.known_texts(setting.model.tokenizer)
+        sizes = {"n": o.windows, "window": o.window, "seed": setting.seed}
+        texts = pattern_worth.texts_of_corpus(setting.model, known, **sizes)
     except TaskError as problem:
         for name in (MOVED, *(f"replaced by {pattern}" for pattern in PATTERNS)):
             c.lack(name, problem.message)
@@ -114,10 +118,10 @@ def _replaced(c: Conditions, setting: Setting) -> None:
     c.tables["Other patterns in place of a trained model's own"] = rows
     c.tell(MOVED, max(abs(row["difference"]) for row in rows if row["pattern"] == "own"), n=o.windows)
     heads = tuple(f"a{layer}" for layer in probe.wiring(setting.model).attention_layers)
-    mean = substitute.Substitute.of(setting.model, "mean", heads=heads, reference=texts.reference)
+    mean = Substitute.of(setting.model, "mean", heads=heads, reference=texts.reference)
     for name, edit in {
         "mean": mean,
-        "uniform": substitute.Substitute(heads=heads, pattern="uniform"),
+        "uniform": Substitute(heads=heads, pattern="uniform"),
     }.items():
         c.add(f"replaced by {name}", texts.measured(edit)["loss"], unit="nats a token")
     if o.heads:

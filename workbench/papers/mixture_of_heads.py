@@ -19,7 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.core.errors import ModelError, OptionError
+import numpy as np
+
+from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.edits.route_heads import RouteHeads
 from workbench.papers.kinds import Setting
@@ -73,9 +75,8 @@ def measure(setting: Setting) -> Conditions:
     o, model = setting.options, setting.model
     c = Conditions(unit=UNIT, within=None, seed=setting.seed)
     windows = routed_arms.held_out_windows(model, o.windows, window=o.window, seed=[FIRST_SEED, setting.seed])
-    tuning = routed_heads.HeadTuning(
-        shared=o.shared, active=o.active, **({"steps": o.steps} if o.steps else {})
-    )
+    steps = o.steps or routed_arms.TUNING.steps
+    tuning = routed_heads.HeadTuning(shared=o.shared, active=o.active, steps=steps)
     heads = routed_heads.routed_names(model, tuning)
 
     def loss(edit: RouteHeads | None) -> Any:
@@ -84,12 +85,10 @@ def measure(setting: Setting) -> Conditions:
     c[AS_IS] = loss(None)
     whole = loss(RouteHeads(heads=heads, active=len(heads) // len({head.split(".")[0] for head in heads})))
     c.tell(CHANGED, float(abs(whole - c[AS_IS]).max()), n=o.windows)
-    for by in (QUERY, LOWEST):
+    for by in ("query-norm", "lowest-norm"):
         c[f"{by}, {NOT_TUNED}"] = loss(RouteHeads(heads=heads, active=o.active, by=by))
-    seeds = setting.each(range(o.draws), "random routers")
-    c.draws[f"{RANDOM}, {NOT_TUNED}"] = [
-        loss(RouteHeads(heads=heads, active=o.active, by=RANDOM, seed=i)) for i in seeds
-    ]
+    drawn = [RouteHeads(heads=heads, active=o.active, by="random", seed=i) for i in range(o.draws)]
+    c.draws[f"{RANDOM}, {NOT_TUNED}"] = [loss(edit) for edit in setting.each(drawn, "random routers")]
     _tuned(c, setting, tuning, windows)
     return c
 
@@ -97,56 +96,26 @@ def measure(setting: Setting) -> Conditions:
 def _tuned(c: Conditions, setting: Setting, tuning: Any, windows: Any) -> None:
     """The tuned arms, over their trainings and in each; and how evenly they use heads."""
     o, model = setting.options, setting.model
-    try:
-        if setting.name != routed_arms.MODEL and not o.retrain:
-            raise ModelError(
-                f"tuned arms are shipped for {routed_arms.MODEL}; --retrain tunes those of {setting.name}"
-            )
-        seeds = [1000 + 10 * setting.seed + i for i in range(TRAININGS)] if o.retrain else routed_arms.SEEDS
-        how: dict[str, Any] = {"tuning": tuning, "progress": setting.progress}
-        arms = routed_arms.tuned_arms(model, retrain=o.retrain, seeds=seeds, **how)
-    except ModelError as problem:
-        for name in (*(of_training(arm, i) for arm in (ALL, LIMIT) for i in range(TRAININGS)), ALL, LIMIT):
-            c.lack(name, problem.message)
-        for name in (LEARNED, QUERY, RANDOM, SAME):
-            c.lack(name, problem.message)
+    if setting.name != routed_arms.MODEL and not o.retrain:
+        why = f"tuned arms are shipped for {routed_arms.MODEL}; --retrain tunes those of {setting.name}"
+        for arm in (ALL, LEARNED, QUERY, RANDOM, SAME):
+            c.lack(arm, why)
         return
+    seeds = [1000 + 10 * setting.seed + i for i in range(TRAININGS)] if o.retrain else routed_arms.SEEDS
+    how: dict[str, Any] = {"tuning": tuning, "progress": setting.progress}
+    arms = routed_arms.tuned_arms(model, retrain=o.retrain, seeds=seeds, **how)
     rows = []
     for i, own in enumerate(arms.values()):
         for arm, tuned in own.items():
             with head_routing.watched() as routings:
                 c[of_training(arm, i)] = tuned.loss(model, windows)
-            rows += _used(arm, i, routings)
+            rows += [{"arm": arm, "training": i + 1, **row} for row in head_routing.use_of_heads(routings)]
+        c[of_training(LIMIT, i)] = (1 + NEARLY) * c[of_training(ALL, i)]
     c.tables["How evenly heads are used"] = rows
-    for arm in routed_heads.ARMS:
-        c[arm] = sum(c[of_training(arm, i)] for i in range(TRAININGS)) / TRAININGS
-    for name in (lambda arm: arm, *(lambda arm, i=i: of_training(arm, i) for i in range(TRAININGS))):
-        c[name(LIMIT)] = (1 + NEARLY) * c[name(ALL)]
+    for name in (*routed_heads.ARMS, LIMIT):
+        c[name] = np.mean([c[of_training(name, i)] for i in range(TRAININGS)], axis=0)
     c.numbers["gain of tuning"] = c.mean(AS_IS) - c.mean(ALL)
     c.numbers["weights"] = "tuned anew" if o.retrain else "shipped"
-
-
-def _used(arm: str, i: int, routings: Any) -> list[dict[str, Any]]:
-    """Load balance of each layer, and the shares of tokens for which the least and the most used head stays."""
-    rows = []
-    for layer in sorted({one.layer for one in routings}):
-        own = [one for one in routings if one.layer == layer]
-        shares = sum(one.chosen.flatten(0, 1).double().sum(0) for one in own) / sum(
-            one.chosen[..., 0].numel() for one in own
-        )
-        even = sum(float(head_routing.load_balance(one.probabilities, one.chosen)) for one in own) / len(own)
-        rows.append(
-            {
-                "arm": arm,
-                "training": i + 1,
-                "layer": layer,
-                "load balance": even,
-                "even": own[0].chosen.sum(-1).double().mean().item(),
-                "least used": float(shares.min()),
-                "most used": float(shares.max()),
-            }
-        )
-    return rows
 
 
 FIT = [

@@ -63,6 +63,20 @@ WISHES = (
         command="workbench attention replace -m MODEL --with mean",
     ),
     Wish(
+        want="route tokens to some of the heads, and tune a model on so",
+        functions=(
+            "edits.route_heads.RouteHeads",
+            "training.routed_heads.tune_heads",
+            "edits.head_routing.load_balance",
+        ),
+        command="workbench edit make route-heads",
+    ),
+    Wish(
+        want="say what patterns are like: how concentrated, how alike over heads, how local",
+        functions=("heads.pattern_shape.shape_of_patterns", "heads.indicators.entropy"),
+        command="workbench replicate deconstructing -m MODEL",
+    ),
+    Wish(
         want="restrict what attention may see",
         functions=("edits.mask_kinds.Mask", "masks.registry.mask"),
         command="workbench attention mask -m MODEL -t TASK --mask window:16",

@@ -17,6 +17,7 @@ from workbench.core.errors import ModelError
 from workbench.core.progress import Progress, silent
 from workbench.edits.measure import on_text
 from workbench.edits.route_heads import RouteHeads
+from workbench.model.open import open_model
 from workbench.training.language import encode, is_held_out, sources
 from workbench.training.mixers.kept_weights import HOME, keep_weights, parts_under, read_weights
 from workbench.training.routed_heads import ARMS, Arm, HeadTuning, Tuned, routed_names, tune_heads, windows_of
@@ -77,7 +78,8 @@ def tuned_arms(
     """
     if not retrain:
         return read_tuned(model, tuning, home)
-    stream, found = text_stream(model, held_out=False), {}
+    stream = text_stream(model, held_out=False)
+    found: TunedArms = {}
     for i, (seed, arm) in enumerate([(seed, arm) for seed in seeds for arm in ARMS]):
         how: dict[str, Any] = {"seed": seed, "begin": model.tokenizer.bos_token_id, "scratch": scratch}
         found.setdefault(seed, {})[arm] = tune_heads(model, stream, arm, tuning, **how)
@@ -90,7 +92,9 @@ def keep_tuned(
 ) -> Path:
     """Write tuned arms with their card; the accuracies in it are of next tokens in 64 windows of held-out files."""
     windows = held_out_windows(model, 64, seed=987_001)
-    tensors, right, cores = {}, {arm: [] for arm in ARMS}, 0.0
+    tensors: dict[str, Tensor] = {}
+    right: dict[Arm, list[float]] = {arm: [] for arm in ARMS}
+    cores = 0.0
     order = {head: i for i, head in enumerate(routed_names(model, tuning))}
     for seed, own in arms.items():
         for i, (arm, tuned) in enumerate(own.items()):
@@ -150,8 +154,6 @@ def _arm(arm: Arm, parts: Mapping[str, Tensor], names: Sequence[str], tuning: He
 
 def main() -> None:
     """Tune, keep and say where."""
-    from workbench.model.open import open_model
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HOME, help="the folder of weights and card")
     parser.add_argument(

@@ -32,7 +32,8 @@ class MixtureOfHeads(nn.Module):
 
     def forward(self, content: Content, z: Values) -> Float[Tensor, "batch pos head 1"]:
         """Return what each head's output is multiplied by."""
-        own, others, self.routing = two_stage_weights(*(read(content.x) for read in self.read), self.active)
+        routed, shared, stages = (read(content.x) for read in self.read)
+        own, others, self.routing = two_stage_weights(routed, shared, stages, self.active)
         return torch.cat([others, own], dim=-1)[..., None]
 
     def balance(self) -> Float[Tensor, ""]:
