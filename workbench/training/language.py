@@ -37,14 +37,16 @@ SHORT = 1_750  # so many steps on windows of half the context: a third more toke
 LEFT_OUT = ("encodings", "pydoc_data", "site-packages", "dist-packages")  # tables, prose, other people's code
 
 
-def sources() -> dict[str, str]:
+def sources(*, held_out: bool | None = None) -> dict[str, str]:
     """Return text of every .py file of the running interpreter's standard library, by relative path, in a fixed
-    order.
+    order; or of those alone that are held out, or are not.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     found = {}
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
+        if held_out is not None and is_held_out(name) != held_out:
+            continue
         if set(name.split("/")) & set(LEFT_OUT) or path.stat().st_size > 400_000:
             continue
         try:
@@ -65,7 +67,7 @@ def known_texts(tokenizer: PreTrainedTokenizerFast | None) -> list[str]:
     """
     if tokenizer is None or not 0 < len(tokenizer) <= 4096:
         return [TEXT]
-    return [text for name, text in sorted(sources().items()) if is_held_out(name)][:40]
+    return [text for _, text in sorted(sources(held_out=True).items())][:40]
 
 
 def corpus_digest(texts: dict[str, str]) -> str:
@@ -167,8 +169,7 @@ def train(seed: int, scratch: Path | None = None, *, steps: int = STEPS) -> Trai
 
 def measure(model: TransformerBridge) -> list[CardNumber]:
     """Loss on held-out files of the running Python, copying of repeated tokens, and where attention rests."""
-    held_out = [text for name, text in sources().items() if is_held_out(name)]
-    stream = encode(iter(held_out), model.tokenizer)
+    stream = encode(iter(sources(held_out=True).values()), model.tokenizer)
     starts = np.linspace(0, len(stream) - CONTEXT - 1, 256).astype(np.int64)
     batches = [windows(stream, part, CONTEXT) for part in np.array_split(starts, 16)]
     per_place = torch.cat([loss_per_place(model, ids) for ids in batches])

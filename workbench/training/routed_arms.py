@@ -18,7 +18,7 @@ from workbench.core.progress import Progress, silent
 from workbench.edits.measure import on_text
 from workbench.edits.route_heads import RouteHeads
 from workbench.model.open import open_model
-from workbench.training.language import encode, is_held_out, sources
+from workbench.training.language import encode, sources
 from workbench.training.mixers.kept_weights import HOME, keep_weights, parts_under, read_weights
 from workbench.training.routed_heads import ARMS, Arm, HeadTuning, Tuned, routed_names, tune_heads, windows_of
 
@@ -48,9 +48,8 @@ def text_stream(model: TransformerBridge, *, held_out: bool, every: int = EVERY)
     """
     if model.tokenizer is None:
         raise ModelError("the model has no tokenizer, and heads are tuned on a text", hint=f"-m {MODEL}")
-    texts = sources()
-    names = [name for name in sorted(texts) if is_held_out(name) == held_out]
-    return encode((texts[name] for name in names[::every]), model.tokenizer)
+    texts = [text for _, text in sorted(sources(held_out=held_out).items())]
+    return encode(iter(texts[::every]), model.tokenizer)
 
 
 def held_out_windows(
