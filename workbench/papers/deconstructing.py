@@ -26,7 +26,15 @@ from workbench.edits.substitute import Substitute
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_most, below, equal, no_worse
-from workbench.papers.kit.trained_arms import REFERENCE_LEARNED, TrainedSizes, add_arms, arms_for, in_each
+from workbench.papers.kit.trained_arms import (
+    REFERENCE_LEARNED,
+    TRAININGS,
+    TrainedSizes,
+    add_arms,
+    arms_for,
+    in_each,
+    of_training,
+)
 from workbench.papers.registry import add_paper
 from workbench.tasks.streams.gists import KINDS, WORDS
 
@@ -78,7 +86,8 @@ def measure(setting: Setting) -> Conditions:
     rows: Any = asked  # of `gist_rows`, which say of what kind each question is
     add_arms(c, arms, rows)
     clusters = rows.asked[0].tolist()
-    c.add(CHANCE, np.full(len(clusters), 1 / WORDS), within=SHARE, clusters=clusters)
+    for name in (CHANCE, *(of_training(CHANCE, i) for i in range(TRAININGS))):
+        c.add(name, np.full(len(clusters), 1 / WORDS), within=SHARE, clusters=clusters)
     c.tables["Right answers by kind of question"] = [
         {
             "arm": arm,
@@ -154,72 +163,45 @@ PAPERS_NUMBERS = {  # perplexity of the standard, the uniform and the hybrid mod
 }
 CLAIMS = {
     "mixing": Claim(
-        "without mixing of tokens answers are near chance",
-        in_each(equal, NONE, CHANCE, within=CHANCE_WITHIN),
-        paper="perplexity 993",
-        why="every answer is one of sixteen; five points in a hundred, interval included",
-        where="uniform models",
-        needs=FIT,
-        models=2,
+        "without mixing of tokens answers are near chance", in_each(equal, NONE, CHANCE, within=CHANCE_WITHIN),
+        paper="perplexity 993", why="every answer is one of sixteen; five points in a hundred, interval included",
+        where="uniform models", needs=FIT, models=2,
     ),
     "Taylor": Claim(
         "the exponential can be relaxed: its polynomial of order 2 comes close to standard attention",
-        in_each(no_worse, TAYLOR, STANDARD, within=NEARLY),
-        paper="perplexity 47.9 for 38.1",
-        why="two points in a hundred, interval included",
-        where="uniform models",
-        needs=FIT,
-        models=2,
+        in_each(no_worse, TAYLOR, STANDARD, within=NEARLY), paper="perplexity 47.9 for 38.1",
+        why="two points in a hundred, interval included", where="uniform models", needs=FIT, models=2,
     ),
     "position": Claim(
         "position alone costs something, and is worth far more than no mixing",
         in_each(above, STANDARD, RANDOM_QK, by=NEARLY) & in_each(above, RANDOM_QK, NONE, by=CHANCE_WITHIN),
         paper="perplexity 38.1, 84.8 and 993",
         why="the order of the ladder: each step above the next by more than counts as close, interval included",
-        where="uniform models",
-        needs=FIT,
-        models=2,
+        where="uniform models", needs=FIT, models=2,
     ),
     "learned": Claim(
         "what is learned of positions is worth more than random patterns that stay as drawn",
-        in_each(above, RANDOM_QK, FIXED),
-        why="both are the same for all texts; only one is trained",
-        where="a control of ours",
-        needs=FIT,
-        models=2,
+        in_each(above, RANDOM_QK, FIXED), why="both are the same for all texts; only one is trained",
+        where="a control of ours", needs=FIT, models=2,
     ),
     "query": Claim(
         "weights that depend on the key alone are worse than weights that depend on positions",
-        in_each(below, KEY_ONLY, RANDOM_QK),
-        paper="perplexity 9e4 and 84.8",
-        why="paired over questions, interval included",
-        where="uniform models",
-        needs=FIT,
-        models=2,
+        in_each(below, KEY_ONLY, RANDOM_QK), paper="perplexity 9e4 and 84.8",
+        why="paired over questions, interval included", where="uniform models", needs=FIT, models=2,
     ),
     **{f"hybrid, {arm}": _alone_fails(arm) for arm in PAPERS_NUMBERS},
     "hybrid, none": Claim(
         "odd layers that mix nothing cost more than odd layers whose weights depend on position alone",
-        in_each(below, hybrid(NONE), hybrid(RANDOM_QK)),
-        paper="perplexity 45.8 and 39.3",
-        why="paired over questions, interval included",
-        where="hybrid models",
-        needs=FIT,
-        models=2,
+        in_each(below, hybrid(NONE), hybrid(RANDOM_QK)), paper="perplexity 45.8 and 39.3",
+        why="paired over questions, interval included", where="hybrid models", needs=FIT, models=2,
     ),
     "skip": Claim(
-        "so do odd layers whose heads write nothing",
-        in_each(below, SKIPPED, hybrid(RANDOM_QK)),
-        why="paired over questions, interval included",
-        where="hybrid models",
-        needs=FIT,
-        models=2,
+        "so do odd layers whose heads write nothing", in_each(below, SKIPPED, hybrid(RANDOM_QK)),
+        why="paired over questions, interval included", where="hybrid models", needs=FIT, models=2,
     ),
     "own": Claim(
-        "in a trained model, own patterns put back change nothing",
-        at_most(MOVED, 0),
-        why="an identity: recorded and put back, all heads",
-        where="an extension of ours",
+        "in a trained model, own patterns put back change nothing", at_most(MOVED, 0),
+        why="an identity: recorded and put back, all heads", where="an extension of ours",
     ),
     "mean": Claim(
         "in a trained model, mean patterns of other texts keep more than looking at everything alike",
@@ -230,9 +212,7 @@ CLAIMS = {
     "scale": untried(
         "perplexity and understanding of language order the variants so",
         "perplexity on Wikitext and seven tasks, 500 million weights, 15 billion tokens",
-        "models of that size cannot be trained here",
-        paper="38.1 to 9e4",
-        where="main results",
+        "models of that size cannot be trained here", paper="38.1 to 9e4", where="main results",
     ),
 }  # fmt: skip
 REPLICATION = add_paper(

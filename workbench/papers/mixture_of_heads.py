@@ -151,10 +151,8 @@ def _better(arm: str, over: str, says: str) -> Claim:
 TUNED = "continue-tuning of LLaMA3-8B"
 CLAIMS = {
     "identity": Claim(
-        "with all heads active routing changes nothing",
-        at_most(CHANGED, ROUNDING),
-        why="an identity, up to rounding of float32",
-        where="definition of the router",
+        "with all heads active routing changes nothing", at_most(CHANGED, ROUNDING),
+        why="an identity, up to rounding of float32", where="definition of the router",
     ),
     "lowest": Claim(
         "without tuning, heads with long queries are worth more than heads with short ones",
@@ -163,21 +161,16 @@ CLAIMS = {
         where="the router of the paper's code",
     ),
     "drawn": Claim(
-        "and more than random heads",
-        beats_draws(f"{QUERY}, {NOT_TUNED}", f"{RANDOM}, {NOT_TUNED}", lower=True),
-        why="as many heads of each layer, drawn for every token",
-        where="a control of ours",
+        "and more than random heads", beats_draws(f"{QUERY}, {NOT_TUNED}", f"{RANDOM}, {NOT_TUNED}", lower=True),
+        why="as many heads of each layer, drawn for every token", where="a control of ours",
     ),
     "back, query": _back(
         QUERY,
         "tuned on with three of four heads, those of the longest queries, the loss comes back to that of all heads",
-        paper="about 95% of the quality after 10B tokens",
-        where=TUNED,
+        paper="about 95% of the quality after 10B tokens", where=TUNED,
     ),
     "back, learned": _back(
-        LEARNED,
-        "and so it does with a learned router",
-        paper="beats plain attention with 50 to 90% of the heads",
+        LEARNED, "and so it does with a learned router", paper="beats plain attention with 50 to 90% of the heads",
         where="vision, pictures and language models",
     ),
     "query, random": _better(QUERY, RANDOM, "tuned, the longest queries beat random heads"),
@@ -186,10 +179,8 @@ CLAIMS = {
     "learned, same": _better(LEARNED, SAME, "and the same heads always"),
     "benchmarks": untried(
         "the tuned model is better than the dense one on 14 benchmarks",
-        "accuracy on 14 benchmarks, LLaMA3-8B, 100B tokens",
-        "a model and a tuning of that size cannot be had here",
-        paper="64.0%, +2.4",
-        where=TUNED,
+        "accuracy on 14 benchmarks, LLaMA3-8B, 100B tokens", "a model and a tuning of that size cannot be had here",
+        paper="64.0%, +2.4", where=TUNED,
     ),
 }  # fmt: skip
 REPLICATION = add_paper(
