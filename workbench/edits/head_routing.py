@@ -210,7 +210,8 @@ def _logits(edit: RouteHeads, layer: int, resid: Tensor, heads: list[int], z: Te
         if weights is None or tuple(weights.shape) != (x.shape[-1], size):
             was = "none" if weights is None else tuple(weights.shape)
             raise ShapeError(
-                f"layer {layer}: the router's {part} is {was}; ({x.shape[-1]}, {size}) is expected"
+                f"layer {layer}: the router's {part} is {was}; ({x.shape[-1]}, {size}) is expected",
+                hint="use the router with the heads and the model that it was learned with",
             )
         found.append(x @ weights.to(x))
     return found

@@ -83,5 +83,8 @@ class RouteHeads(ModelEdit):
         """Return what ``to_dict`` wrote, read back."""
         of_kinds(data, heads=str, active=int, by=str, seed=int)
         if not isinstance(data.get("heads"), list | tuple):
-            raise OptionError(f"heads is {data.get('heads')!r:.40}; expected a list of names")
+            raise OptionError(
+                f"heads is {data.get('heads')!r:.40}; expected a list of names",
+                hint='heads=["a5.h1", "a5.h2"]',
+            )
         return cls(**{**data, "heads": tuple(data["heads"])}, routers=dict(tensors))

@@ -76,7 +76,10 @@ class LadderSizes(TrainedSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.windows < 2 or self.window < 8:
-            raise OptionError("two windows of eight tokens are the least")
+            raise OptionError(
+                f"{self.windows} windows of {self.window} tokens; two of eight are the least",
+                hint="--set windows=16 --set window=48",
+            )
 
 
 def measure(setting: Setting) -> Conditions:

@@ -65,7 +65,10 @@ class MixtureSizes:
 
     def __post_init__(self) -> None:
         if self.windows < 2 or self.draws < 1:
-            raise OptionError("two windows and one draw are the least")
+            raise OptionError(
+                f"{self.windows} windows and {self.draws} draws; two and one are the least",
+                hint="--set windows=96 --set draws=20",
+            )
         if self.steps and not self.retrain:
             raise OptionError("steps are those of a tuning anew", hint="--retrain --set steps=100")
 

@@ -64,7 +64,10 @@ class HeadTuning:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.active, self.windows) < 1 or self.shared < 0 or self.window < 2:
-            raise OptionError(f"{self}: steps, active heads and windows are at least 1, tokens 2")
+            raise OptionError(
+                f"{self}: steps, active heads and windows are at least 1, tokens 2",
+                hint="HeadTuning(steps=140)",
+            )
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that decides the tuned weights, but model, text and seed."""

@@ -39,5 +39,5 @@ class MixtureOfHeads(nn.Module):
     def balance(self) -> Float[Tensor, ""]:
         """Return the load balance of the last pass, for a penalty."""
         if self.routing is None:
-            raise OptionError("the gate has not been called yet")
+            raise OptionError("the gate has not been called yet", hint="run the model first")
         return load_balance(self.routing.probabilities, self.routing.chosen)

@@ -61,7 +61,8 @@ class LabShape:
         found = {plugs.source for plugs in self.layers if plugs is not None and plugs.source in BESIDE}
         if len(found) > 1:
             raise OptionError(
-                f"queries and keys of {' and of '.join(sorted(found))} in one model; one row runs beside"
+                f"queries and keys of {' and of '.join(sorted(found))} in one model; one row runs beside",
+                hint="give all such layers one source",
             )
         return next(iter(found), None)
 
