@@ -103,7 +103,7 @@ class PartDamage:
         size: Edges.
         own: Share of its own task's gap that is lost.
         others: Mean share that other tasks lose.
-        random_own, random_others: The same without random circuits of its size, mean over draws.
+        random_own, random_others: The same when random circuits of its size are cut out, mean over draws.
     """
 
     name: str
@@ -242,10 +242,7 @@ class Specificity(Told):
             sizes=tuple(data["sizes"]),
             seed=data["seed"],
             skipped=dict(data.get("skipped", {})),
-            parts=tuple(
-                PartDamage(**{k: float("nan") if v is None else v for k, v in part.items()})
-                for part in data.get("parts") or ()
-            ),
+            parts=tuple(_part_damage(part) for part in data.get("parts") or ()),
         )
 
     def to_terminal(self) -> list[Any]:
@@ -262,6 +259,12 @@ class Specificity(Told):
         return printable(
             f"<Specificity {self.value:.3f}: {self.own.task} against {len(self.others)} other tasks>"
         )
+
+
+def _part_damage(values: Mapping[str, Any]) -> PartDamage:
+    """Read the damage of one part, with what is not finite as it was."""
+    numbers: dict[str, Any] = {k: float("nan") if v is None else v for k, v in values.items()}
+    return PartDamage(**numbers)
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

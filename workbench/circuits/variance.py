@@ -137,6 +137,7 @@ class Variance(Told):
         arrays: dict[str, Any] = {
             n: np.array(data[n], dtype=float).reshape(size) for n in ("overlap", "faithfulness")
         }
+        of_edges: dict[str, Any] = {name: np.array(data.get(name) or (), dtype=float) for name in _OF_EDGES}
         single: dict[str, Any] = {
             n: float("nan") if data[n] is None else float(data[n]) for n in ("resampled", "null")
         }
@@ -145,7 +146,7 @@ class Variance(Told):
             halves=tuple(np.array(data["halves"], dtype=float).tolist()),
             each=np.array(data["each"], dtype=float),
             edges=tuple(data.get("edges") or ()),
-            **{name: np.array(data.get(name) or (), dtype=float) for name in _OF_EDGES},
+            **of_edges,
             **arrays,
             **single,
         )

@@ -19,7 +19,7 @@ from workbench.core.job import Job
 from workbench.core.show import Told
 from workbench.engine.cost import passes_cost
 from workbench.evaluate.judge_plan import MOST_OTHERS, JudgePlan, require_pairs
-from workbench.methods.registry import METHODS, get_method
+from workbench.methods.registry import METHODS, Level, get_method
 from workbench.tasks.pairs import Pairs
 
 
@@ -86,7 +86,8 @@ def variance_passes(plan: JudgePlan, circuit: Circuit, pairs: Pairs) -> int:
     said = circuit.provenance.get("options")
     if circuit.method not in METHODS or not isinstance(said, Mapping):
         return 0
-    method, level = get_method(circuit.method), "node" if circuit.level == "node" else "edge"
+    method = get_method(circuit.method)
+    level: Level = "node" if circuit.level == "node" else "edge"
     known = {name: value for name, value in said.items() if name in method.option_names()}
     cost = method.cost(method.make_options(**known), circuit.graph, level)
     groups = Counter(pair.group for pair in pairs)
