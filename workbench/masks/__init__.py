@@ -41,6 +41,7 @@ _HOMES = {
         "neighborhood_keys",
         "grid_neighborhood_keys",
     ),
+    "region_gathers": ("routed_attention", "halo_attention", "halo_keys"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.masks.choices import grid_routed
 from workbench.masks.gathers import (
     gathered_attention,
     grid_neighborhood_keys,
     masked_attention,
     neighborhood_keys,
 )
-from workbench.masks.grids import grid_neighborhood
+from workbench.masks.grids import grid_blocks, grid_neighborhood
+from workbench.masks.region_gathers import halo_attention, routed_attention
 from workbench.masks.sequences import every_key, neighborhood
 
 HEADS, D_HEAD, TRIES = 2, 32, 5
@@ -65,6 +67,63 @@ def forms_apart(side: int, widths: Sequence[int], *, seed: int = 0) -> dict[str,
         "one key": apart(neighborhood_keys(n, 1), v),
         "all keys": apart(neighborhood_keys(n, n), full),
     }
+
+
+def routed_forms(grid: int, side: int, keeps: Sequence[int], *, seed: int = 0) -> dict[str, float]:
+    """Return how far routed attention over gathered regions is from what it must equal, in the unit of values.
+
+    Args:
+        grid: Patches on each side of a picture; ``side`` regions on each.
+        keeps: Numbers of regions that are kept, all regions among them.
+
+    Returns:
+        The largest difference from the mask, and from full attention where all regions are kept; and the share of
+        queries whose mask has exactly ``keep * n / side**2`` keys.
+
+    Example:
+        >>> found = routed_forms(4, 2, [1, 4])
+        >>> found["queries with exactly their keys"], found["all regions and plain"] < 1e-5
+        (1.0, True)
+    """
+    n = grid * grid
+    q, k, v = random_vectors(n, seed=seed)
+    own, apart, right = every_key(n), [], []
+    for keep in keeps:
+        allowed = grid_routed(q, k, v, own, side, keep)
+        right.append(allowed.sum(-1) == keep * n // side**2)
+        apart.append(
+            float((routed_attention(q, k, v, side, keep) - masked_attention(q, k, v, allowed)).abs().max())
+        )
+    whole = routed_attention(q, k, v, side, side * side) - masked_attention(q, k, v, own)
+    return {
+        "gathered and masked": max(apart),
+        "all regions and plain": float(whole.abs().max()),
+        "queries with exactly their keys": float(torch.stack(right).double().mean()),
+    }
+
+
+def halo_forms(grid: int, block: int, halos: Sequence[int], *, seed: int = 0) -> dict[str, float]:
+    """Return how far attention over blocks with a halo is from its mask, and how often keys are counted as said.
+
+    Returns:
+        The largest difference, in the unit of values; the share of blocks inside the picture with
+        ``(block + 2 halo)**2`` keys, and of corners with ``(block + halo)**2``.
+
+    Example:
+        >>> halo_forms(12, 3, [0, 1, 2])["inner blocks and corners as said"]
+        1.0
+    """
+    n, apart, right = grid * grid, [], []
+    q, k, v = random_vectors(n, seed=seed)
+    for halo in halos:
+        allowed = grid_blocks(n, block, halo=halo)
+        found = halo_attention(q, k, v, block, halo)
+        apart.append(float((found - masked_attention(q, k, v, allowed)).abs().max()))
+        keys = allowed.sum(-1).view(grid, grid)
+        right += [int(keys[y, x]) == (block + halo) ** 2 for y in (0, -1) for x in (0, -1)]
+        first, end = -(-halo // block) * block, (grid - halo) // block * block
+        right.append(bool((keys[first:end, first:end] == (block + 2 * halo) ** 2).all()))
+    return {"gathered and masked": max(apart), "inner blocks and corners as said": float(np.mean(right))}
 
 
 def seconds_by_length(lengths: Sequence[int], width: int) -> list[dict[str, float]]:

@@ -30,6 +30,7 @@ class LabShape:
         patch: Width of a patch in pixels, for a model that reads pictures.
         d_mlp: Width of the MLP behind each attention; 0 for none.
         shift: Keys read a learned mixture of their token and the one before it.
+        each_patch: A reader of pictures chooses at every patch, in place of once for the picture.
     """
 
     layers: tuple[Plugs | None, ...]
@@ -44,6 +45,7 @@ class LabShape:
     positions: Literal["learned", "rotary", "none"] = "learned"
     causal: bool = True
     shift: bool = False
+    each_patch: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.d_vocab) == bool(self.patch):
@@ -72,7 +74,9 @@ class LabShape:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that decides the function and its weights' shapes, as JSON values."""
-        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "each_patch")}
+        if self.each_patch:  # told where it is so: cards of before do not know it
+            rest["each_patch"] = True
         return {"layers": [None if plugs is None else _told(plugs) for plugs in self.layers], **rest}
 
 
@@ -188,7 +192,7 @@ class Lab(HookedRootModule):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits ``(batch, pos, n_out)`` of token ids; of pixels ``(batch, 3, height, width)``, one row a
-        picture ``(batch, n_out)``.
+        picture ``(batch, n_out)``, or of each patch.
         """
         embedding = self.hook_embed(self.embed(inputs if self.shape.d_vocab else self.patches(inputs)))
         n = embedding.shape[1]
@@ -207,7 +211,7 @@ class Lab(HookedRootModule):
         for block in self.blocks:
             x = block(x, embedding, position, visible)
         x = self.ln_final(x if self.beside is None else x[1:])
-        return self.unembed(x if self.shape.d_vocab else x.mean(1))
+        return self.unembed(x if self.shape.d_vocab or self.shape.each_patch else x.mean(1))
 
     def beside_row(self) -> Float[Tensor, "1 pos d_model"]:
         """Return the embeddings of the row that runs beside the others."""

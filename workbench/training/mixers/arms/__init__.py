@@ -15,9 +15,11 @@ COMPARISONS = {
     "dynamic-needle": "chosen_by_value:BY_VALUE_NEEDLE",
     "dynamic-recall": "chosen_by_value:BY_VALUE_RECALL",
     "gates": "recurrent_gates:GATES",
+    "halo": "halo_pictures:HALO",
     "memories": "memory_rules:MEMORIES",
     "power": "far_looks:FAR",
     "relaxed": "relaxed_attention:RELAXED",
+    "routed": "routed_pictures:ROUTED",
 }
 
 
