@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from workbench.core.errors import OptionError
+from workbench.tasks.scenes.layout import World
+from workbench.tasks.scenes.paint import draw_many
+from workbench.training.dense_labels import pixel_values
 from workbench.training.loop import fit
 from workbench.training.prompted_tower import PromptedTower, PromptPlan
 from workbench.training.schedule import adamw
@@ -87,3 +90,15 @@ def tokens_of(
 def said_by(arm: PromptedTower, tokens: Float[Tensor, "picture pos d_model"]) -> Int[np.ndarray, " picture"]:
     """Return what a trained arm answers for the tokens of each picture."""
     return arm.head(tokens[:, 0]).argmax(-1).numpy()
+
+
+def sizes_of_framed(n: int, *, seed: int, noise: float, first: int = 0) -> Pictures:
+    """Draw pictures of two to four objects, and say of each whether the framed object is small (0) or large (1)."""
+    world = World(marked=True, objects=(0, 1, 1, 1), noise=noise)
+    pixels, layout = draw_many(seed, range(first, first + n), world)
+    return pixel_values(pixels), torch.from_numpy(layout.size[:, 0].astype(np.int64))
+
+
+def sizes_of_step(step: int, *, n: int, seed: int, noise: float) -> Pictures:
+    """Draw the pictures of a step (`sizes_of_framed`); its number decides them."""
+    return sizes_of_framed(n, seed=seed, noise=noise, first=step * n)

@@ -140,8 +140,8 @@ class PromptedTower(nn.Module):
         self, model: TransformerBridge, plan: PromptPlan | None, *, classes: int, seed: int = 0
     ) -> None:
         super().__init__()
-        self._parts = parts_of(model)  # not a module of ours: nothing of it is learned, moved or saved
-        _, layers, norm = self._parts
+        self.parts = parts_of(model)  # a tuple, so no part of ours: nothing of it is learned, moved or saved
+        _, layers, norm = self.parts
         width, patches = norm.weight.numel(), model.cfg.n_ctx - 1
         self.plan = plan
         made = (
@@ -167,7 +167,7 @@ class PromptedTower(nn.Module):
             The tokens behind the last norm, the mean loss of matching (0 where nothing is matched), and who saw which
             prompts in each layer.
         """
-        embed, layers, norm = self._parts
+        embed, layers, norm = self.parts
         with frozen([embed, *layers, norm]):
             x, apart, seen = embed(pixels), pixels.new_zeros(()), []
             for i, layer in enumerate(layers):
@@ -243,3 +243,31 @@ def patch_likeness(tokens: Tokens) -> Float[Tensor, " picture"]:
     unit = F.normalize(tokens[:, 1:], dim=-1)
     n = unit.shape[1]
     return (unit.sum(1).square().sum(-1) - n) / (n * (n - 1))
+
+
+def reached_by(
+    arm: PromptedTower, pixels: Float[Tensor, "picture 3 height width"], layer: int = 0
+) -> Bool[Tensor, "pos prompt"]:
+    """Say which tokens of the first picture each prompt of a layer changes: the gradient is not 0. A leak check.
+
+    Returns:
+        True where the token behind that layer depends on the prompt; to be equal to what the token sees there.
+
+    Raises:
+        OptionError: for an arm without prompts.
+    """
+    if arm.plan is None:
+        raise OptionError(
+            "an arm without prompts has nothing that could leak", hint="PromptPlan(who='roles')"
+        )
+    embed, layers, _ = arm.parts
+    with torch.enable_grad(), frozen([embed, *layers]):
+        x = embed(pixels[:1])
+        for i in range(layer):
+            soft: Any = arm.soft[i]
+            x = with_prompts(layers[i], x, soft.prompts, soft.seen(x[:, 1:]))
+        soft = arm.soft[layer]
+        prompts = soft.prompts.detach().requires_grad_()
+        out = with_prompts(layers[layer], x.detach(), prompts, soft.seen(x[:, 1:]))[0]
+        rows = [torch.autograd.grad(token.sum(), prompts, retain_graph=True)[0] for token in out]
+    return torch.stack(rows).abs().amax(-1) > 0

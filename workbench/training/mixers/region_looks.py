@@ -35,7 +35,7 @@ def routing_of(
     for i in range(model.shape.n_layers):
         q, k, v = (seen[f"blocks.{i}.attn.hook_{name}"] for name in ("q", "k", "v"))
         region = regions_of_grid(q.shape[1], side).to(q.device)
-        found.append(kept_regions(Content(x=q, q=q, k=k, v=v), region, keep)[:, 0])
+        found.append(kept_regions(Content(x=v.flatten(2), q=q, k=k, v=v), region, keep)[:, 0])
     return torch.stack(found)
 
 
