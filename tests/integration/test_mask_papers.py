@@ -9,7 +9,9 @@ import torch
 
 import workbench as wb
 from workbench.masks.sequences import causal
+from workbench.papers import bi_level_routing as routing
 from workbench.papers import dynamic_mask as by_value
+from workbench.papers import halo
 from workbench.papers import neighborhood as around
 from workbench.papers import power_attention as power
 from workbench.papers.kinds import Setting
@@ -88,3 +90,21 @@ def test_neighborhoods_are_imposed_on_patches_beside_random_ones():
     widths = found.tables["Right answers by width"]
     assert [row["patches of a patch"] for row in widths] == [1, 4, 9, 16, 25, 36]
     assert widths[0]["right"] < widths[-1]["right"]
+
+
+def test_routed_regions_and_halos_are_judged_on_their_shipped_arms():
+    model = wb.open_model("zoo:marked", device="cpu")
+    options = routing.RoutingSizes(rows=8, pictures=16, draws=1)
+    found = routing.REPLICATION.run(Setting(model=model, name="zoo:marked", options=options, seed=3))
+    said = dict(zip(routing.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
+    assert said["keys"] == said["forms"] == said["dense"] == "holds"
+    assert len(found.claims) == len(routing.CLAIMS) and said["imagenet"] == "cannot be tested here"
+    looks = found.tables["Where regions of the asked patches are routed, times as often as a random region"]
+    assert [(row["training"], row["layer"]) for row in looks] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    found = halo.REPLICATION.run(
+        Setting(model=None, name="zoo:marked", options=halo.TrainedSizes(rows=8), seed=3)
+    )
+    said = dict(zip(halo.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
+    assert said["forms"] == said["keys"] == said["few"] == "holds"
+    keys = {row["arm"]: row["keys"] for row in found.tables["Right answers and weights"]}
+    assert keys["halo 0"] == 4 and keys["halo 1"] == keys["random keys, as halo 1"] and keys["all keys"] == 64

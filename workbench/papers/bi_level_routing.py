@@ -25,12 +25,13 @@ from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits.kinds import ContentMask
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, answers, untried
-from workbench.papers.kit.criteria import above, at_least, at_most, beats_draws
+from workbench.papers.kit import Claim, Conditions, Paper, answers, needs, untried
+from workbench.papers.kit.criteria import above, at_least, at_most, beats_draws, no_worse
 from workbench.papers.kit.frames import Control, Extension
 from workbench.papers.kit.trained_arms import (
     REFERENCE_LEARNED,
     TRAININGS,
+    WHY,
     TrainedSizes,
     add_arms,
     arms_for,
@@ -49,9 +50,9 @@ with lazily():
     from workbench.training.mixers.arms import routed_pictures
 
 # Criteria, fixed before anything was measured.
-CLOSE, ABLE_FROM = 1e-5, 0.7
+CLOSE, ABLE_FROM, WITHIN = 1e-5, 0.7, 0.02
 FIRST_SEED = 28_000_000  # pictures of this paper: no other seed of pictures is near
-ROUTED, WINDOW, AXIAL, DILATED = "routed", "window", "axial", "dilated"
+ALL, ROUTED, WINDOW, AXIAL, DILATED = "all keys", "routed", "window", "axial", "dilated"
 REGIONS, KEYS = "random regions", "random keys"
 FRAMED, OTHERS = "routed to the framed object", "routed to another object"
 OWN, DRAWN, PLAIN = "imposed, routed", "imposed, random keys", "imposed, all patches"
@@ -84,9 +85,23 @@ def measure(setting: Setting) -> Conditions:
     arms, asked = arms_for(setting, "routed", first_seed=FIRST_SEED)
     rows: Any = asked
     add_arms(c, arms, rows)
+    _near_by(c, setting)
     _followed(c, arms, rows)
     _impose(c, setting)
     return c
+
+
+def _near_by(c: Conditions, setting: Setting) -> None:
+    """The same where a patch is asked for the shape of its own object: what is looked for is near."""
+    found, rows = arms_for(setting, "halo", first_seed=FIRST_SEED)
+    part = Conditions(seed=setting.seed)
+    add_arms(part, found, rows)
+    for arm in (ROUTED, WINDOW, ALL):
+        for name in (arm, *(of_training(arm, i) for i in range(TRAININGS))):
+            c.add(
+                f"near, {name}", part[name], within=SHARE, unit=c.unit, clusters=part.measures[name].clusters
+            )
+    c.numbers[f"near, {WHY}"] = part.numbers[WHY]
 
 
 def _followed(c: Conditions, arms: Any, rows: Any) -> None:
@@ -205,6 +220,13 @@ CLAIMS = {
         _in_each_lift(FRAMED, OTHERS),
         why="other objects are as unlike the ground; a routing that seeks objects would find both",
         needs=FIT,
+        models=2,
+    ),
+    "near": Extension(
+        "where a patch is asked for its own object, a window of as many patches is as good as routed regions",
+        in_each(no_worse, f"near, {WINDOW}", f"near, {ROUTED}", within=WITHIN),
+        why="the other way round: what routing is worth at a distance is not worth it near by",
+        needs=[needs(lambda c: not c.numbers[f"near, {WHY}"], lambda c: c.numbers[f"near, {WHY}"])],
         models=2,
     ),
     "imposed": Extension(

@@ -82,6 +82,24 @@ WISHES = (
         command="workbench attention mask -m MODEL -t TASK --mask window:16",
     ),
     Wish(
+        want="see where regions of a picture are routed, or let blocks look at a halo",
+        functions=(
+            "masks.region_gathers.routed_attention",
+            "masks.region_gathers.halo_attention",
+            "training.mixers.region_looks.object_lifts",
+        ),
+        command="workbench replicate bi-level-routing",
+    ),
+    Wish(
+        want="teach a frozen tower something new by soft prompts, and say which token sees which",
+        functions=(
+            "training.prompt_arms.train_prompts",
+            "training.prompted_tower.PromptPlan",
+            "training.prompted_tower.reached_by",
+        ),
+        command="workbench replicate coordinated-prompts",
+    ),
+    Wish(
         want="make the answer independent of the order of documents",
         functions=("edits.pine.moved_alone", "edits.documents.in_every_order"),
         command="workbench replicate pine -m MODEL",

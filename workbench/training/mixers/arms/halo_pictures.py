@@ -1,5 +1,7 @@
 """`halo`: two layers whose blocks of patches see a halo around them, wider and wider, or as many random patches.
 
+Routed regions and a window of 16 patches are trained beside them: bi-level routing where what is asked for is near.
+
 Every patch of an object names that object's shape, of which a single patch shows a corner.
 """
 
@@ -11,9 +13,9 @@ from typing import Any
 from workbench.masks.derived import same_degree
 from workbench.masks.grids import grid_blocks
 from workbench.tasks.scenes.patch_rows import patch_rows
-from workbench.training.mixers.arms.routed_pictures import LAYERS, N_PATCHES, PATCH, reader
+from workbench.training.mixers.arms.routed_pictures import KEEP, LAYERS, N_PATCHES, NEAR, PATCH, SIDE, reader
 from workbench.training.mixers.comparison import LabComparison
-from workbench.training.mixers.regions import DepthwiseConvolution
+from workbench.training.mixers.regions import DepthwiseConvolution, routed_by_content
 
 BLOCK, HALOS, KERNEL, WHAT = 2, (0, 1, 2), 3, "shape"
 CONVOLUTION: Any = partial(DepthwiseConvolution, kernel=KERNEL)
@@ -32,12 +34,14 @@ HALO = LabComparison(
         "random keys, as halo 1": reader(
             *(same_degree(around(1), seed=300 + i) for i in range(LAYERS)), what=WHAT
         ),
+        "routed": reader(*(partial(routed_by_content, side=SIDE, keep=KEEP),) * LAYERS, what=WHAT),
+        "window": reader(NEAR, NEAR, what=WHAT),
         "halo 0, convolution": reader(*(around(0),) * LAYERS, beside=CONVOLUTION, what=WHAT),
         "halo 1, convolution": reader(*(around(1),) * LAYERS, beside=CONVOLUTION, what=WHAT),
     },
     reference="all keys",
     draw=partial(patch_rows, asked="own", what=WHAT, patch=PATCH),
-    steps=400,
+    steps=500,
     batch=32,
     muon=True,
     learned=0.6,
