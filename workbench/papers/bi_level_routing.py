@@ -55,6 +55,7 @@ FIRST_SEED = 28_000_000  # pictures of this paper: no other seed of pictures is 
 ALL, ROUTED, WINDOW, AXIAL, DILATED = "all keys", "routed", "window", "axial", "dilated"
 REGIONS, KEYS = "random regions", "random keys"
 FRAMED, OTHERS = "routed to the framed object", "routed to another object"
+BEFORE = "routed to the framed object, before training"
 OWN, DRAWN, PLAIN = "imposed, routed", "imposed, random keys", "imposed, all patches"
 IMPOSED = "grid-routed:side=3,keep=2,before=1"
 
@@ -106,21 +107,23 @@ def _near_by(c: Conditions, setting: Setting) -> None:
 
 def _followed(c: Conditions, arms: Any, rows: Any) -> None:
     """How much likelier regions of the asked patches are routed to objects than to any region, picture by picture."""
-    found = region_looks.object_lifts(
-        [models[ROUTED] for models in arms.models.values()],
-        rows,
-        side=routed_pictures.SIDE,
-        keep=routed_pictures.KEEP,
-    )
-    for name, lifts in ((FRAMED, found.framed), (OTHERS, found.others)):  # (training, layer, picture)
-        whole = lifts.mean(1)
+    where = {"side": routed_pictures.SIDE, "keep": routed_pictures.KEEP}
+    found = region_looks.object_lifts([models[ROUTED] for models in arms.models.values()], rows, **where)
+    starts = [arms.comparison.begin(seed).eval()[ROUTED] for seed in arms.seeds]
+    before = region_looks.object_lifts(starts, rows, **where)
+    for name, lifts in ((FRAMED, found.framed), (OTHERS, found.others), (BEFORE, before.framed)):
+        whole = lifts.mean(1)  # over layers: (training, picture)
         parts = {name: whole.mean(0), **{of_training(name, i): one for i, one in enumerate(whole)}}
         for part, values in parts.items():
             c.add(part, values, unit="times as often as a random region")
     c.tables["Where regions of the asked patches are routed, times as often as a random region"] = [
-        {"training": i + 1, "layer": layer, FRAMED: float(one.mean()), OTHERS: float(other.mean())}
+        {"training": i + 1, "layer": layer}
+        | {
+            name: float(lifts[i, layer].mean())
+            for name, lifts in ((FRAMED, found.framed), (OTHERS, found.others), (BEFORE, before.framed))
+        }
         for i in range(len(found.framed))
-        for layer, (one, other) in enumerate(zip(found.framed[i], found.others[i], strict=True))
+        for layer in range(found.framed.shape[1])
     ]
     c.numbers["pictures left out"] = found.left_out
     caption = "How often the asked patches of the first picture are routed to each patch, by layer"
@@ -212,6 +215,13 @@ CLAIMS = {
         _in_each_lift(FRAMED, None, by=1.0),
         why="random regions have 1; the mean over both layers, so that no layer is chosen",
         where="the pictures of routed regions",
+        needs=FIT,
+        models=2,
+    ),
+    "learned": Control(
+        "before training it does not follow it as much",
+        _in_each_lift(FRAMED, BEFORE),
+        why="the same model at its start: white pixels alone might draw every region",
         needs=FIT,
         models=2,
     ),
