@@ -26,7 +26,7 @@ from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, below
-from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Control
+from workbench.papers.kit.frames import Control
 from workbench.papers.kit.trained_arms import TRAININGS, in_each, of_training
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
@@ -39,7 +39,7 @@ LEARNED, ROOM = 0.8, 0.985
 FIRST_SEED = 33_000_000  # pictures of this paper: no other seed of pictures is near
 ALONE, SHARED, ROLES = "head alone", "shared prompts", "prompts by role"
 MATCHED, DEALT = "coordinated prompts", "prompts dealt at random"
-WAYS = {SHARED: "all", ROLES: "roles", MATCHED: "matched", DEALT: "dealt"}
+WAYS: dict[str, Any] = {SHARED: "all", ROLES: "roles", MATCHED: "matched", DEALT: "dealt"}
 ALIKE = "likeness of patches"
 PLANNED, LEAKS = (
     "tokens that see as many prompts as planned",
@@ -185,7 +185,7 @@ CLAIMS = {
     "photographs": untried(
         "on benchmarks of photographs it is better than other visual prompting",
         "accuracy on the benchmarks of the paper",
-        NO_PHOTOGRAPHS,
+        "photographs and towers that were trained on them cannot be had here",
         where=SUMMARY,
     ),
 }  # fmt: skip

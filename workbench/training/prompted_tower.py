@@ -141,8 +141,8 @@ class PromptedTower(nn.Module):
     ) -> None:
         super().__init__()
         self.parts = parts_of(model)  # a tuple, so no part of ours: nothing of it is learned, moved or saved
-        _, layers, norm = self.parts
-        width, patches = norm.weight.numel(), model.cfg.n_ctx - 1
+        layers = self.parts[1]
+        width, patches = model.cfg.d_model, model.cfg.n_ctx - 1
         self.plan = plan
         made = (
             []
@@ -207,7 +207,7 @@ def parts_of(model: TransformerBridge) -> tuple[nn.Module, Sequence[nn.Module], 
     """
     inner = getattr(model, "original_model", None)
     tower = getattr(inner, "vit", inner)
-    found = [getattr(tower, name, None) for name in ("embeddings", "layers", "layernorm")]
+    found: list[Any] = [getattr(tower, name, None) for name in ("embeddings", "layers", "layernorm")]
     if any(part is None for part in found):
         raise ModelError(
             f"{type(inner).__name__} has no embeddings, layers and layernorm: soft prompts need a ViT",

@@ -12,7 +12,7 @@ from workbench.masks.chosen_keys import of_regions, regions_of_grid
 from workbench.masks.derived import same_degree
 from workbench.masks.grids import axial, grid_dilated, grid_neighborhood
 from workbench.masks.sequences import neighborhood
-from workbench.tasks.scenes.patch_rows import CLASSES, patch_rows
+from workbench.tasks.scenes.patch_rows import CLASSES, What, patch_rows
 from workbench.training.mixers.comparison import LabComparison
 from workbench.training.mixers.lab import LabShape
 from workbench.training.mixers.normalisers import softmax
@@ -22,10 +22,10 @@ from workbench.training.mixers.scores import dot_product
 
 PATCH, SIDE, KEEP, LAYERS = 6, 4, 4, 2
 N_PATCHES = 64  # 4 of 16 regions are 16 of these
-WHAT = "colour"
+WHAT: What = "colour"
 
 
-def reader(*masks: Any, beside: Any = None, what: str = WHAT) -> LabShape:
+def reader(*masks: Any, beside: Any = None, what: What = WHAT) -> LabShape:
     """Return a small reader of pictures that says a class at every patch, with one mask for each layer."""
     layers = tuple(Plugs(score=dot_product, mask=mask, mix=softmax, beside=beside) for mask in masks)
     return LabShape(
