@@ -107,7 +107,7 @@ def test_what_cannot_be_is_refused(marked, bridge_of):
 
 
 def test_the_paper_counts_who_sees_what_and_judges_nothing_untrained(marked):
-    options = study.PromptSizes(pictures=16, steps=2, batch=4)
+    options = study.SoftPromptSizes(pictures=16, steps=2, batch=4)
     found = study.REPLICATION.run(Setting(model=marked, name="zoo:marked", options=options, seed=3))
     said = dict(zip(study.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
     assert said["planned"] == said["leaks"] == "holds"

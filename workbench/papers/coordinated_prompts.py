@@ -48,7 +48,7 @@ PLANNED, LEAKS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptSizes(Sizes):
+class SoftPromptSizes(Sizes):
     """How much is drawn and trained."""
 
     pictures: int = size(1000, "pictures on which trained prompts are judged", least=2)
@@ -63,7 +63,7 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that is no ViT.
     """
-    o: PromptSizes = setting.options
+    o: SoftPromptSizes = setting.options
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
     plans = {ALONE: None, **{name: prompted_tower.PromptPlan(who=who) for name, who in WAYS.items()}}
     pixels, wanted = prompt_arms.sizes_of_framed(o.pictures, seed=FIRST_SEED + setting.seed, noise=o.noise)
@@ -194,7 +194,7 @@ REPLICATION = add_paper(
         name="coordinated-prompts",
         source="TCPA 2025",
         model="zoo:marked",
-        options=PromptSizes,
+        options=SoftPromptSizes,
         measure=measure,
         claims=CLAIMS,
     )
