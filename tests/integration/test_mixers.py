@@ -127,6 +127,17 @@ def test_a_reader_of_pictures_says_a_class_for_each():
         model(torch.rand(1, 3, 9, 12))
 
 
+def test_readers_of_pictures_start_alike_to_the_last_bias_whatever_was_drawn_before():
+    shape = replace(SHAPE, d_vocab=0, patch=4, n_ctx=6, causal=False)
+    torch.rand(7)  # somebody else's draws
+    first, other = Lab(shape, seed=2), Lab(replace(shape, layers=(SOFTMAX, SOFTMAX)), seed=2)
+    assert torch.equal(first.embed.bias, other.embed.bias) and float(first.embed.bias.abs().max()) > 0
+    assert not torch.equal(first.embed.bias, Lab(shape, seed=3).embed.bias)
+    before = torch.random.get_rng_state()
+    Lab(shape, seed=2)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 ARMS = {
     "softmax": replace(SHAPE, d_vocab=16, n_out=16, shift=True),
     "linear": replace(

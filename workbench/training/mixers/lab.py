@@ -180,15 +180,22 @@ class Lab(HookedRootModule):
     def __init__(self, shape: LabShape, *, seed: int = 0) -> None:
         super().__init__()
         self.shape = self.cfg = shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(
+                seed
+            )  # biases: those of the embedding come first and are equal in all models of a seed
+            self._make(shape)
+        self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
+        self.register_buffer("beside", fixed_row(shape), persistent=False)
+        start_from(self, seed)
+        self.setup()
+
+    def _make(self, shape: LabShape) -> None:
         d = shape.d_model
         self.embed = nn.Embedding(shape.d_vocab, d) if shape.d_vocab else nn.Linear(3 * shape.patch**2, d)
         self.pos_embed = nn.Embedding(shape.n_ctx, d) if shape.positions == "learned" else None
         self.blocks = nn.ModuleList(LabBlock(shape, plugs) for plugs in shape.layers)
         self.ln_final, self.unembed = nn.RMSNorm(d), nn.Linear(d, shape.n_out, bias=False)
-        self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
-        self.register_buffer("beside", fixed_row(shape), persistent=False)
-        start_from(self, seed)
-        self.setup()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits ``(batch, pos, n_out)`` of token ids; of pixels ``(batch, 3, height, width)``, one row a
