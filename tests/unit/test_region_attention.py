@@ -16,9 +16,9 @@ from workbench.masks.region_gathers import halo_attention, halo_keys, routed_att
 from workbench.tasks.scenes.patch_rows import patch_rows, slots_of
 from workbench.training.mixers.arms import get_comparison
 from workbench.training.mixers.lab import Lab
+from workbench.training.mixers.picture_plugs import DepthwiseConvolution, routed_by_content
 from workbench.training.mixers.plugs import Content, Width
 from workbench.training.mixers.region_looks import holds, object_lifts, routing_lift, routing_of
-from workbench.training.mixers.regions import DepthwiseConvolution, routed_by_content
 
 
 def drawn(*shape, seed=0):

@@ -15,8 +15,8 @@ from workbench.masks.chosen_keys import regions_of_grid
 from workbench.tasks.scenes.patch_rows import PatchRows
 from workbench.training.mixers.comparison import tensors_of
 from workbench.training.mixers.lab import Lab
+from workbench.training.mixers.picture_plugs import kept_regions
 from workbench.training.mixers.plugs import Content
-from workbench.training.mixers.regions import kept_regions
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from workbench.masks.grids import grid_blocks
 from workbench.tasks.scenes.patch_rows import What, patch_rows
 from workbench.training.mixers.arms.routed_pictures import KEEP, LAYERS, N_PATCHES, NEAR, PATCH, SIDE, reader
 from workbench.training.mixers.comparison import LabComparison
-from workbench.training.mixers.regions import DepthwiseConvolution, routed_by_content
+from workbench.training.mixers.picture_plugs import DepthwiseConvolution, routed_by_content
 
 BLOCK, HALOS, KERNEL = 2, (0, 1, 2), 3
 WHAT: What = "shape"

@@ -16,8 +16,8 @@ from workbench.tasks.scenes.patch_rows import CLASSES, What, patch_rows
 from workbench.training.mixers.comparison import LabComparison
 from workbench.training.mixers.lab import LabShape
 from workbench.training.mixers.normalisers import softmax
+from workbench.training.mixers.picture_plugs import routed_by_content
 from workbench.training.mixers.plugs import Plugs
-from workbench.training.mixers.regions import routed_by_content
 from workbench.training.mixers.scores import dot_product
 
 PATCH, SIDE, KEEP, LAYERS = 6, 4, 4, 2
