@@ -180,10 +180,9 @@ class Lab(HookedRootModule):
     def __init__(self, shape: LabShape, *, seed: int = 0) -> None:
         super().__init__()
         self.shape = self.cfg = shape
+        # biases: those of the embedding are drawn first and are equal in all models of a seed
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(
-                seed
-            )  # biases: those of the embedding come first and are equal in all models of a seed
+            torch.manual_seed(seed)
             self._make(shape)
         self.hook_embed, self.hook_pos_embed = HookPoint(), HookPoint()
         self.register_buffer("beside", fixed_row(shape), persistent=False)
