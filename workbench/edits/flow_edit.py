@@ -69,10 +69,11 @@ def flow_edit(
     require_painter(model)
     check_sampling(steps=steps, guidance=guidance)
     if not 0 <= first < steps:
-        raise OptionError(f"first is {first}; expected a step from 0 to {steps - 1}")
+        raise OptionError(f"first is {first}; expected a step from 0 to {steps - 1}", hint="first=0")
     if {len(source), len(target), len(pictures) if mask is None else len(mask)} != {len(pictures)}:
         raise ShapeError(
-            f"{len(pictures)} pictures, {len(source)} captions and {len(target)} captions to change to"
+            f"{len(pictures)} pictures, {len(source)} captions and {len(target)} captions to change to",
+            hint="give one caption and one new caption for each picture",
         )
     start = from_pixels(pictures)
     edited = start.clone()

@@ -57,7 +57,10 @@ class GuidedState:
         if not 0 <= self.strength < float("inf"):
             raise OptionError(f"strength is {self.strength:g}; expected a share from 0", hint="strength=0.05")
         if self.direction not in get_args(Direction):
-            raise OptionError(f"direction is {self.direction!r:.40}; one of {', '.join(get_args(Direction))}")
+            raise OptionError(
+                f"direction is {self.direction!r:.40}; expected one of {', '.join(get_args(Direction))}",
+                hint=f"direction={get_args(Direction)[0]!r}",
+            )
 
     def __call__(
         self,

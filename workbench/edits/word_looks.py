@@ -64,7 +64,7 @@ class WordLooks(ModelEdit):
                 )
         for name in ("inside", "outside"):
             if not (isfinite(value := getattr(self, name)) and abs(value) <= MOST):
-                raise OptionError(f"{name} is {value:g}; expected -{MOST:g} to {MOST:g}")
+                raise OptionError(f"{name} is {value:g}; expected -{MOST:g} to {MOST:g}", hint=f"{name}=3")
         if self.region is not None:
             check_region(self.region)
 
@@ -110,7 +110,10 @@ class WordLooks(ModelEdit):
         of_kinds(data, heads=str, slots=(int, str), region=int, inside=(int, float), outside=(int, float))
         for name in ("heads", "slots"):
             if not isinstance(data.get(name), list):
-                raise OptionError(f"{name} is {data.get(name)!r:.40}; expected a list")
+                raise OptionError(
+                    f"{name} is {data.get(name)!r:.40}; expected a list",
+                    hint='heads=["a0"], slots=["first colour"]',
+                )
         region = data.get("region")
         if region is not None and (not isinstance(region, list | tuple) or len(region) != 4):
             raise OptionError(f"region is {region!r:.40}; expected four numbers", hint="[0, 4, 8, 8]")

@@ -219,7 +219,10 @@ def _picture(content: PictureContent, caption: str, path: str | os.PathLike[str]
     try:
         pixels = np.array(content.pixels, dtype=np.uint8)
     except (ValueError, OverflowError) as problem:
-        raise RunError(f"{path} holds a picture that is none: {problem}") from None
+        raise RunError(
+            f"{path} holds pixels that are no picture: {problem}",
+            hint="paint it again: workbench paint CAPTION -o FOLDER",
+        ) from None
     found = OnePicture.of(pixels.astype(np.float32) / 255, read_caption(caption))
     if _told(found) != (msgspec.to_builtins(content.seen), content.right):
         raise RunError(
