@@ -72,7 +72,8 @@ def test_what_a_model_can_is_backed_by_its_numbers(card):
 def test_the_tokenizer_has_its_special_tokens(card):
     if not (card.directory / "tokenizer.json").is_file():
         config = json.loads((card.directory / "config.json").read_text())
-        assert config["architectures"] == ["ViTForImageClassification"]  # it reads pictures and no words
+        # The first reads pictures and no words; the words of the other are slots of its own.
+        assert config["architectures"] in (["ViTForImageClassification"], ["PainterModel"])
         return
     tokenizer = json.loads((card.directory / "tokenizer_config.json").read_text())
     vocabulary = json.loads((card.directory / "tokenizer.json").read_text())["model"]["vocab"]

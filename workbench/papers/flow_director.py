@@ -1,0 +1,190 @@
+"""Whether a picture can be edited by the difference of two velocities, and whether an attention mask keeps the rest.
+
+The paper edits video without inverting it and lets attention say which region may change. Here one attribute of the
+first of two objects changes, its colour in half of the pictures and its shape in the other half. The mask is the
+patches that look most at that word, in the one head whose map fits objects best on other pictures; it has as many
+patches as the largest object and what is beside it. The painter makes 24 x 24 pixels and there is no video.
+
+Controls:
+- no mask
+- the mask of another picture
+- the patches of the object itself: the most that a mask can give
+- equal captions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from workbench.core.loading import lazily
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import (
+    Claim,
+    Conditions,
+    Control,
+    Extension,
+    Paper,
+    above,
+    at_most,
+    no_worse,
+    room,
+    untried,
+)
+from workbench.papers.kit.frames import RECONSTRUCTED
+from workbench.papers.options import Sizes, size
+from workbench.papers.registry import add_paper
+from workbench.tasks.canvas.flat_shapes import Drawing, Item, draw_many
+from workbench.tasks.canvas.picture_reader import read_picture
+from workbench.tasks.canvas.words import COLOURS, NEVER_TRAINED, SHAPES
+
+with lazily():
+    import torch
+
+    from workbench.edits import flow_edit
+    from workbench.heads import word_maps
+
+# Criteria, fixed before anything was measured.
+CAN, MOST, WITHIN, NOTHING = 0.5, 0.95, 0.1, 1e-4
+FIRST_SEED = 52_000_000
+PATCHES = 20  # of a mask: an object covers 9 to 16, and its edge moves
+MASKS = ("no mask", "attention mask", "mask of another picture", "the object's own patches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowDirectorSizes(Sizes):
+    """How much is edited."""
+
+    choosing: int = size(32, "pictures on which the head is chosen", least=4)
+    pictures: int = size(100, "others that are edited", least=4)
+    first: int = size(4, "the step at which editing begins", least=0)
+
+
+def measure(setting: Setting) -> Conditions:
+    """Choose the head, edit the same pictures under each mask, and read what has changed.
+
+    Raises:
+        ModelError: for a model that does not paint.
+    """
+    o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
+    layer, head = chosen_head(model, draw_many(seed, range(o.choosing), objects=2))
+    drawings = draw_many(seed + 1, range(o.pictures), objects=2)
+    pictures = torch.from_numpy(np.stack([drawing.pixels for drawing in drawings]))
+    source = [drawing.items for drawing in drawings]
+    target = [changed(drawing, i) for i, drawing in enumerate(drawings)]
+    slots = [1 if i % 2 == 0 else 2 for i in range(len(drawings))]
+    looks = torch.stack(
+        [
+            flow_edit.looks_at_slots(
+                model, pictures[i : i + 1], source[i : i + 1], slots=[slot], heads=[(layer, head)]
+            )[0]
+            for i, slot in enumerate(slots)
+        ]
+    )
+    own = torch.from_numpy(np.stack([around(word_maps.covered_patches(d.masks[0])) for d in drawings]))
+    attention = flow_edit.strongest(looks, PATCHES)
+    masks = dict(zip(MASKS, (None, attention, attention.roll(1, 0), own), strict=True))
+    c = Conditions(unit="share of pictures", seed=setting.seed)
+    c.numbers |= {"head": f"cross:a{layer}.h{head}"}
+    for done, (name, mask) in enumerate(masks.items(), start=1):
+        made = flow_edit.flow_edit(model, pictures, source, target, mask=mask, seed=seed, first=o.first)
+        _judge(c, name, made.numpy(), source, target)
+        setting.progress(done, len(masks), name)
+    same = flow_edit.flow_edit(model, pictures[:8], source[:8], source[:8], seed=seed, first=o.first)
+    c.numbers["moved by equal captions"] = float((same - pictures[:8]).abs().max())
+    return c
+
+
+def changed(drawing: Drawing, i: int) -> tuple[Item, ...]:
+    """Return the caption with another colour (even numbers) or shape of the first object, one that was trained."""
+    first, *rest = drawing.items
+    if i % 2 == 0:
+        other = [x for x in COLOURS if x != first.colour and (x, first.shape) not in NEVER_TRAINED]
+        return (replace(first, colour=other[i // 2 % len(other)]), *rest)
+    kinds = [x for x in SHAPES if x != first.shape and (first.colour, x) not in NEVER_TRAINED]
+    return (replace(first, shape=kinds[i // 2 % len(kinds)]), *rest)
+
+
+def chosen_head(model, drawings: Sequence[Drawing]) -> tuple[int, int]:
+    """Return the head whose maps of colour words fit their own objects best, the other objects taken off."""
+    painted, maps = word_maps.word_maps(model, [drawing.items for drawing in drawings], seed=FIRST_SEED)
+    fit = word_maps.map_fit(painted, maps)
+    layer, head = np.unravel_index(int((fit.own - fit.other).argmax()), fit.own.shape)
+    return int(layer), int(head)
+
+
+def around(patches: np.ndarray) -> np.ndarray:
+    """Return patches with those beside them."""
+    padded = np.pad(patches, 1)
+    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+
+
+def _judge(c: Conditions, name: str, made: np.ndarray, source: list, target: list) -> None:
+    """Whether the first object is what is asked now, whether the second is what it was, and both."""
+    new, kept = [], []
+    for picture, after in zip(made, target, strict=True):
+        seen = {each.item for each in read_picture(picture)}
+        new.append(float(after[0] in seen))
+        kept.append(float(after[1] in seen))
+    c[f"changed, {name}"], c[f"kept, {name}"] = np.array(new), np.array(kept)
+    c[f"both, {name}"] = np.array(new) * np.array(kept)
+
+
+PLAIN, MASKED, OTHER, OWN = MASKS
+CLAIMS = {
+    "nothing": Claim(
+        "equal captions leave the picture as it is",
+        at_most("moved by equal captions", NOTHING),
+        why="the difference of two equal velocities is zero",
+        where="the method itself",
+    ),
+    "changes": Claim(
+        "the asked attribute changes",
+        above(f"changed, {PLAIN}", by=0.5),
+        why="read off the picture: the first object has the new colour or shape, and its side",
+        where=RECONSTRUCTED,
+    ),
+    "keeps": Claim(
+        "a mask by attention keeps the rest better",
+        above(f"kept, {MASKED}", f"kept, {PLAIN}"),
+        why="the second object is what it was; the same pictures, paired",
+        where=RECONSTRUCTED,
+        needs=[
+            room(f"kept, {PLAIN}", MOST, "{kept, " + PLAIN + ":.0%} keep the other object without a mask")
+        ],
+    ),
+    "still changes": Claim(
+        "the mask does not hinder the change",
+        no_worse(f"changed, {MASKED}", f"changed, {PLAIN}", within=WITHIN),
+        why="a tenth may be lost",
+        where=RECONSTRUCTED,
+    ),
+    "own mask": Control(
+        "it is the picture's own mask that matters",
+        above(f"both, {MASKED}", f"both, {OTHER}"),
+        why="as many patches, where another picture's word is looked at",
+    ),
+    "ceiling": Extension(
+        "attention is as good a mask as the object itself",
+        no_worse(f"both, {MASKED}", f"both, {OWN}", within=WITHIN),
+        why="the object's own patches and those beside them",
+    ),
+    "video": untried(
+        "edits are the same in all frames of a video",
+        "consistency over frames",
+        "the painter makes single pictures",
+        where=RECONSTRUCTED,
+    ),
+}
+REPLICATION = add_paper(
+    Paper(
+        name="flow-director",
+        source="FlowDirector 2025",
+        model="zoo:painter",
+        options=FlowDirectorSizes,
+        measure=measure,
+        claims=CLAIMS,
+    )
+)
