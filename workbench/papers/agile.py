@@ -17,6 +17,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def measure(setting: Setting) -> Conditions:
     drawings = draw_many(seed, range(o.pictures), objects=2)
     captions = [drawing.items for drawing in drawings]
     c = Conditions(unit="share of pictures", seed=setting.seed)
-    how = {"model": model, "region": UPPER, "strength": o.strength, "until": o.until}
+    how: dict[str, Any] = {"model": model, "region": UPPER, "strength": o.strength, "until": o.until}
     edit = word_looks.WordLooks(
         heads=tuple(f"a{layer}" for layer in range(model.cfg.n_layers)),
         slots=FIRST,
@@ -81,7 +82,7 @@ def measure(setting: Setting) -> Conditions:
         inside=3.0,
         outside=-3.0,
     )
-    ways = {
+    ways: dict[str, dict[str, Any]] = {
         PLAIN: {},
         GUIDED: {"steer": guided_state.GuidedState(slots=FIRST, **how)},
         WRONG: {"steer": guided_state.GuidedState(slots=SECOND, **how)},
