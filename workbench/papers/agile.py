@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.loading import lazily
+from workbench.edits.word_looks import WordLooks
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import (
     Claim,
@@ -42,7 +43,7 @@ from workbench.tasks.canvas.flat_shapes import draw_many
 from workbench.tasks.canvas.words import GRID, SIDE
 
 with lazily():
-    from workbench.edits import guided_state, word_looks
+    from workbench.edits import guided_state
     from workbench.model.flow_painter import sample
 
 # Criteria, fixed before anything was measured.
@@ -75,7 +76,7 @@ def measure(setting: Setting) -> Conditions:
     captions = [drawing.items for drawing in drawings]
     c = Conditions(unit="share of pictures", seed=setting.seed)
     how: dict[str, Any] = {"model": model, "region": UPPER, "strength": o.strength, "until": o.until}
-    edit = word_looks.WordLooks(
+    edit = WordLooks(
         heads=tuple(f"a{layer}" for layer in range(model.cfg.n_layers)),
         slots=FIRST,
         region=UPPER,
