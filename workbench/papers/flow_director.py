@@ -41,8 +41,6 @@ from workbench.tasks.canvas.picture_reader import read_picture
 from workbench.tasks.canvas.words import COLOURS, NEVER_TRAINED, SHAPES
 
 with lazily():
-    import torch
-
     from workbench.edits import flow_edit
     from workbench.heads import word_maps
 
@@ -68,6 +66,8 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not paint.
     """
+    import torch
+
     o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
     layer, head = chosen_head(model, draw_many(seed, range(o.choosing), objects=2))
     drawings = draw_many(seed + 1, range(o.pictures), objects=2)
