@@ -216,3 +216,12 @@ def test_what_enters_a_tower_can_be_that_of_another_picture(runs, pairs):
     found = wb.ablate(wb.paired_runs(runs.model, pairs), ["vision:embed"])
     assert found.patched[0] == pytest.approx(swapped.clean, abs=TOLERANCE)
     assert (abs(found.patched[0] - runs.clean) > 1e-2).any()
+
+
+def test_an_exact_sample_is_of_edges_of_both_stacks(runs, plain):
+    found = wb.compare_with_exact(runs, score(runs, "eap"), 8)
+    kinds = {edge.edge.startswith("vision:") for edge in found.edges}
+    assert kinds == {True, False} and found.of == runs.wiring.graph().n_edges
+    for edge in found.edges:
+        drops = [runs.clean[i] - cut(runs, plain, i, [tuple(edge.edge.split("->"))]) for i in range(N)]
+        assert edge.exact == pytest.approx(np.mean(drops), abs=TOLERANCE)
