@@ -103,6 +103,11 @@ _HOME = {
     "head_roles": "evaluate.roles",
     # heads
     "portrait": "heads.portrait",
+    "paint": "model.flow_painter.sample",
+    "word_maps": "heads.word_maps",
+    "map_fit": "heads.word_maps",
+    "ablate_painter": "heads.painter_ablation",
+    "GuidedState": "edits.guided_state",
     "Portrait": "heads.table",
     "load_portrait": "heads.table",
     "look": "heads.text_look",

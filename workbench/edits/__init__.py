@@ -19,6 +19,7 @@ _HOME = {
     "Rows": "rows",
     "Affine": "affine",
     "Mask": "masks",
+    "WordLooks": "word_looks",
     "ContentMask": "content_masks",
     "Calibration": "act",
     "Pine": "pine",

@@ -36,6 +36,14 @@ class GuidedState:
         until: The first step that is not guided.
         direction: ``random`` moves as far in a random direction: a control.
 
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:painter")
+        >>> up = wb.GuidedState(model=model, slots=(1, 2), region=(0, 0, 4, 8), strength=0.05, until=6)
+        >>> [seen] = wb.paint(model, ["a yellow square left"], steer=up).read()[0]
+        >>> seen.row < 11.5  # in the upper half
+        True
+
     Source:
         Chen, Laina and Vedaldi 2023, arXiv:2304.03373 (backward guidance), on the state of a flow.
     """

@@ -172,6 +172,14 @@ def ablate_painter(
 
     Raises:
         OptionError: if there are no drawings.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.tasks.canvas.flat_shapes import draw_many
+        >>> drawn = draw_many(0, range(2))
+        >>> found = wb.ablate_painter(wb.open_model("zoo:painter"), drawn, heads=["cross:a1.h1"], steps=4)
+        >>> bool(found.rise()[0][0] > 0)  # the velocity loss rises without it
+        True
     """
     require_painter(model)
     if not drawings:

@@ -44,7 +44,7 @@ class WordMaps:
 
 def word_maps(
     model: TransformerBridge,
-    captions: Sequence[Sequence[Item]],
+    captions: Sequence[str | Sequence[Item]],
     *,
     seed: int = 0,
     steps: int = STEPS,
@@ -60,6 +60,13 @@ def word_maps(
 
     Returns:
         The pictures, and the maps.
+
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:painter")
+        >>> _, maps = wb.word_maps(model, ["a yellow square left"], steps=2)
+        >>> maps.of(0, "yellow").shape  # step, layer, head, row, column
+        torch.Size([2, 3, 4, 8, 8])
     """
     kept: list[dict[str, Tensor]] = []
     n = len(model.blocks)
@@ -163,6 +170,13 @@ def map_fit(painted: Painted, maps: WordMaps, *, role: str = "colour", steps: sl
     Args:
         role: Which word of each object: ``colour``, ``shape``, ``side`` or ``article``.
         steps: Which steps are averaged.
+
+    Example:
+        >>> import workbench as wb
+        >>> painted, maps = wb.word_maps(wb.open_model("zoo:painter"), ["a red disc left, a blue square right"])
+        >>> fit = wb.map_fit(painted, maps)
+        >>> fit.n, bool(fit.own.max() > 2 * fit.other.max())
+        (2, True)
     """
     found: Mapping[str, list[np.ndarray]] = {"own": [], "other": [], "others": []}
     placed = [_placed(seen, asked) for seen, asked in zip(painted.read(), painted.captions, strict=True)]

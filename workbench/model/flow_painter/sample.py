@@ -17,7 +17,7 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
 from workbench.model.flow_painter.model import PainterModel, from_patches, velocity
-from workbench.tasks.canvas.captions import word_numbers
+from workbench.tasks.canvas.captions import read_captions, word_numbers
 from workbench.tasks.canvas.flat_shapes import Item
 from workbench.tasks.canvas.picture_reader import PictureVerdict, Read, judge, read_picture
 
@@ -68,7 +68,7 @@ def require_painter(model: object) -> PainterModel:
 @torch.no_grad()
 def paint(
     model: TransformerBridge | PainterModel,
-    captions: Sequence[Sequence[Item]],
+    captions: Sequence[str | Sequence[Item]],
     *,
     seed: int = 0,
     steps: int = STEPS,
@@ -83,7 +83,7 @@ def paint(
 
     Args:
         model: An opened painter, or the bare one.
-        captions: The objects of each caption, as `read_caption` gives them.
+        captions: Texts, or the objects of each as `read_caption` gives them.
         seed: Of the noise. The noise of a picture depends on it and on the picture's number alone.
         guidance: 1 is the caption without guidance, 0 the empty caption.
         under: What the captioned passes run in.
@@ -96,16 +96,16 @@ def paint(
 
     Example:
         >>> import workbench as wb
-        >>> from workbench.model.flow_painter.model import begin
-        >>> from workbench.tasks.canvas.captions import read_caption
-        >>> model = wb.open_model(begin(0))
-        >>> paint(model, [read_caption("a yellow square left")], steps=2).pictures.shape
-        torch.Size([1, 24, 24, 3])
+        >>> model = wb.open_model("zoo:painter")
+        >>> painted = wb.paint(model, ["a yellow square left"])
+        >>> painted.pictures.shape, painted.verdicts()[0].binding
+        (torch.Size([1, 24, 24, 3]), True)
     """
     painter = require_painter(model)
     check_sampling(steps=steps, guidance=guidance)
-    words = torch.from_numpy(word_numbers(captions))
-    x = noise(seed, range(len(captions)) if numbers is None else numbers, side=painter.config.image_size)
+    asked = read_captions(captions)
+    words = torch.from_numpy(word_numbers(asked))
+    x = noise(seed, range(len(asked)) if numbers is None else numbers, side=painter.config.image_size)
     times, predictions = torch.linspace(0, 1, steps + 1), []
     for step in range(steps):
         t = times[step].expand(len(x))
@@ -117,9 +117,7 @@ def paint(
             predicted = empty + guidance * (predicted - empty)
         predictions.append(to_pixels(predicted))
         x = x + velocity(predicted, x, t) * (times[step + 1] - times[step])
-    return Painted(
-        captions=tuple(map(tuple, captions)), pictures=to_pixels(x), predictions=torch.stack(predictions)
-    )
+    return Painted(captions=tuple(asked), pictures=to_pixels(x), predictions=torch.stack(predictions))
 
 
 def predict(

@@ -47,6 +47,19 @@ def read_caption(text: str) -> tuple[Item, ...]:
     return tuple(items)
 
 
+def read_captions(captions: Sequence[str | Sequence[Item]]) -> list[tuple[Item, ...]]:
+    """Return the objects of captions that are given as texts, or as objects already.
+
+    Raises:
+        TaskError: as `read_caption`.
+
+    Example:
+        >>> read_captions(["a red disc left", [Item("blue", "square", "right")]])[1][0].phrase
+        'a blue square right'
+    """
+    return [read_caption(each) if isinstance(each, str) else tuple(each) for each in captions]
+
+
 def word_numbers(captions: Sequence[Sequence[Item]]) -> np.ndarray:
     """Return the eight words of each caption as numbers into `WORDS`: (caption, 8), int64.
 
