@@ -171,6 +171,9 @@ def map_fit(painted: Painted, maps: WordMaps, *, role: str = "colour", steps: sl
         role: Which word of each object: ``colour``, ``shape``, ``side`` or ``article``.
         steps: Which steps are averaged.
 
+    Returns:
+        Overlaps from 0 to 1, one for each head, with the own and with other objects; NaN where no picture is left.
+
     Example:
         >>> import workbench as wb
         >>> painted, maps = wb.word_maps(wb.open_model("zoo:painter"), ["a red disc left, a blue square right"])

@@ -90,6 +90,9 @@ def paint(
         steer: What moves the state before each step.
         numbers: The numbers of the pictures; by default 0, 1, 2 ...
 
+    Returns:
+        The pictures, and what was predicted at each step; pixels between about 0 and 1.
+
     Raises:
         ModelError: if the model does not paint.
         OptionError: if guidance is negative or there are no steps.
