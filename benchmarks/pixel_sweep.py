@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 import workbench as wb
 from workbench.engine.paired_runs import PairedRuns
+from workbench.model.sight import reads_pictures_alone
 from workbench.model.wiring import Wiring
 
 
@@ -98,6 +99,26 @@ def floor_of_tower(runs: PairedRuns, tower: str) -> float:
     return runs.n_pairs * total / 1e9
 
 
+def floor_alone(runs: PairedRuns, *, whole: bool) -> float:
+    """Multiply-adds that no exact ablation of all heads of a model for pictures alone can do without, in 10^9.
+
+    Args:
+        whole: Count its last layer at all positions, as transformers runs it; else at the class token alone, which is
+            all that is read.
+    """
+    own, length = runs.wiring, runs.batches[0].n_tokens
+    layer, read = _layer(own, length, gates=2), length if whole else 1
+    kv = 2 * own.d_model * own.n_kv_heads * own.d_head
+    last = length * kv + read * (layer / length - kv)
+    total = 2 * ((own.n_layers - 1) * layer + last)
+    for number in range(own.n_layers):
+        end = number == own.n_layers - 1
+        later = 0.0 if end else (own.n_layers - 2 - number) * layer + last
+        changed = (read if end else length) * (own.d_model * own.d_head + 2 * own.d_model * own.d_mlp)
+        total += own.n_heads * (changed + later)
+    return runs.n_pairs * total / 1e9
+
+
 def _layer(stack: Wiring, length: int, *, gates: int) -> float:
     """Multiply-adds of one whole layer on one prompt.
 
@@ -131,6 +152,12 @@ def main() -> None:
             print(
                 f"  {done:.2f} of {least:.2f} thousand million multiply-adds: {done / least:.2f} x the floor"
             )
+    if reads_pictures_alone(model):
+        done = counted(lambda: wb.ablate(wb.paired_runs(model, runs.pairs), "heads"))
+        for whole, what in ((True, "last layer whole"), (False, "last layer at the class token alone")):
+            least = floor_alone(runs, whole=whole)
+            print(f"  {done:.2f} of {least:.2f}: {done / least:.2f} x the floor, {what}")
+        return
     print(
         f"{given.model}  naive loop over heads, from {given.naive} of them: {naive(runs, given.naive):6.2f} s"
     )
