@@ -94,4 +94,12 @@ CLAIMS: dict[str, dict[str, tuple[str, ...]]] = {
         "cell-09": ("'query 0 sees key 1' in refusal",),
         "cell-11": ("learned.loc[50, 'powers of two'] > learned.loc[50, 'window'] + 0.5",),
     },
+    "12_move_an_object_by_its_attention": {
+        "cell-05": ("fit.own.max() > 0.5 > 0.3 > fit.other.max()",),
+        "cell-09": (
+            "results.loc['guided above', 'first in the upper half'] > 0.8",
+            "results.loc['moved at random', 'first in the upper half'] < 0.6",
+            "results['binding'].min() > 0.8",
+        ),
+    },
 }
