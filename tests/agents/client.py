@@ -10,6 +10,8 @@ from typing import Any
 
 import jsonschema
 
+from workbench.commands.agents.guide import schemas
+
 
 def words(text: str) -> set[str]:
     """The words of a text, in lower case, without endings."""
@@ -35,6 +37,7 @@ class Reader:
     def __init__(self, client: Any, tools: Sequence[Any]) -> None:
         self.client, self.tools = client, tools
         self.called: list[str] = []
+        self.schemas = schemas()
 
     async def ask(self, question: str, facts: Mapping[str, Any]) -> Any:
         """Return the document of the tool that fits, called with the facts that it takes."""
@@ -47,4 +50,10 @@ class Reader:
         document = answer.structured_content
         if answer.is_error:
             raise AssertionError(f"{tool.name} {given}: {document['error']}")
-        return document["result"] if set(document) == {"result"} else document
+        found = document["result"] if set(document) == {"result"} else document
+        command = (
+            tool.name.replace("_", " ", 1) if tool.name.replace("_", " ", 1) in self.schemas else tool.name
+        )
+        if command.replace("_", "-") in self.schemas and not given.get("dry_run"):
+            jsonschema.validate(found, self.schemas[command.replace("_", "-")])
+        return found

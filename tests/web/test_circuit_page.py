@@ -387,3 +387,31 @@ def test_a_circuit_of_another_choice_has_no_slider_over_scores():
     greedy = given.choose(5, select="greedy").with_fields(evaluation={"curve": CURVE})
     page = circuit_page(greedy, scores=given)
     assert '"start":null' in page and f'max="{greedy.n_edges}"' in page
+
+
+def test_two_circuits_on_one_page(browser, opened):
+    from workbench.circuits.show.two_circuits import two_circuits_page
+
+    here, there = small(), circuit({"input->a0.h0<q>": 0.75, "a0.h0->logits": 1.0})
+    opened(two_circuits_page(here, there, paths=("one", "the other")))
+    assert drawn(browser) == set(here.edges) | set(there.edges)
+    mine = "[...e.classes()].filter((c) => c.startsWith('of-'))[0]"
+    sides = dict(js(browser, f"circuitPage.cy.edges('.edge').map((e) => [e.data('key'), {mine}])"))
+    assert sides["input->a0.h0<q>"] == "of-both" and sides["a0.h0->logits"] == "of-there"
+    assert sides["a1.h1->logits"] == "of-here"
+    browser.execute_script("circuitPage.cy.getElementById('e:input->a0.h0<q>').emit('tap')")
+    told = js(browser, "document.getElementById('details').textContent")
+    assert "in both" in told and "A+0.5" in told and "B+0.75" in told
+    line = js(browser, "document.getElementById('command').textContent")
+    assert line == "workbench circuit diff one 'the other' -o two.html"
+    assert "Overlap against chance" in js(browser, "document.querySelector('aside').textContent")
+
+
+def test_two_circuits_of_different_shapes_have_no_page():
+    from workbench.circuits.show.two_circuits import two_circuits_page
+    from workbench.core.errors import CircuitError
+
+    with pytest.raises(CircuitError, match="different shapes"):
+        two_circuits_page(small(), circuit({"input->a0.h0<q>": 1.0}, shape=GROUPED))
+    page = two_circuits_page(hostile(), hostile())
+    assert "<script>alert" not in page.split('<script type="application/json"')[0]

@@ -17,6 +17,7 @@ from workbench.circuits.files.folder import FoundCircuit, check, find_circuits
 from workbench.circuits.files.importers import import_circuit
 from workbench.circuits.files.scores_file import load_scores
 from workbench.circuits.published import list_published
+from workbench.circuits.show.two_circuits import two_circuits_page
 from workbench.circuits.summary import Summary, summarise
 from workbench.commands.forms.shared import KEEP, METHOD, MODEL, OUT, TASK
 from workbench.commands.told import STDOUT, Listing, Output, columns_used
@@ -129,9 +130,19 @@ class CompareCircuits(Command):
     positions: bool = option(
         "--positions", help="Count a part once per position. Default: positions left out.", default=False
     )
+    out: Path | None = option(
+        "-o", "--out", help=f"{OUT} A page with both circuits. Default: none.", default=None, recorded=False
+    )
 
     def run(self, job: Job) -> Comparison:
-        return compare(load_circuit(self.circuit), load_circuit(self.other), positions=self.positions)
+        here, there = load_circuit(self.circuit), load_circuit(self.other)
+        if self.out is not None:
+            write_output(self.out, two_circuits_page(here, there, paths=(str(self.circuit), str(self.other))))
+        return compare(here, there, positions=self.positions)
+
+    def said(self, result: Comparison, job: Job) -> Iterator[str]:
+        if self.out is not None:
+            yield f"wrote {self.out}"
 
 
 @command("circuit published", offers=())

@@ -53,10 +53,26 @@ def circuit_page(circuit: Circuit, *, scores: Scores | None = None, path: str = 
         "task": printable(whole.task) or "TASK",
         "curve": measured_curve(whole),
     }
-    body = _page_body(circuit, whole, data["most"])
+    return _framed(circuit, data, _page_body(circuit, whole, data["most"]))
+
+
+def page_of(circuit: Circuit, *, more: Mapping[str, Any], heading: str, lead: str, aside: str) -> str:
+    """Return the page of a circuit that was put together, with a heading, a sentence and an aside of its own.
+
+    Args:
+        more: What ``page.js`` draws besides: ``sides`` of two circuits.
+        aside: Markup whose foreign text is escaped.
+    """
+    data = _page_data(circuit)
+    data |= {"start": None, "path": "CIRCUIT", "model": "MODEL", "task": "TASK", "curve": None, **more}
+    body = _page_body(circuit, circuit, data["most"], heading=heading, lead=lead, aside=aside)
+    return _framed(circuit, data, body, heading)
+
+
+def _framed(circuit: Circuit, data: Mapping[str, Any], body: str, heading: str = "") -> str:
     body += f'\n<script type="application/json" id="data">{embedded_json(data)}</script>'
     return frame(
-        title=title(circuit),
+        title=heading or title(circuit),
         body=body,
         body_class="circuit",
         scripts=(asset("theme.js"), asset("cytoscape.min.js"), asset("page.js")),
@@ -151,7 +167,9 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
     }
 
 
-def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
+def _page_body(
+    circuit: Circuit, whole: Circuit, most: int, *, heading: str = "", lead: str = "", aside: str = ""
+) -> str:
     what = "edges" if circuit.level == "edge" else "nodes"
     said = said_of_model(whole.evaluation)
     note = f"<p>{escape(said)}</p>" if said else ""
@@ -167,14 +185,16 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
         ("", note) if does else (note, "")
     )  # what a circuit of another behavior is worth stands first
     facts = {k: v for k, v in about(whole).items() if k not in ("prompt", "behavior")}
-    lead = escape(describe(whole))
+    lead = escape(lead or describe(whole))
+    legend = ("supports", "opposes") if not aside else ("A alone", "B alone")
+    third = '<span><i class="of-both"></i>both</span>' if aside else ""
     strongest = (
         '<section><h2>Strongest edges</h2><ul class="list" id="strongest"></ul></section>'
         if circuit.level == "edge"
         else ""
     )
     return f"""<header>
-<h1>{escape(title(circuit))}</h1><span class="soft">{lead}</span>
+<h1>{escape(heading or title(circuit))}</h1><span class="soft">{lead}</span>
 <button type="button" id="theme">Dark</button>
 </header>
 <div class="toolbar" role="group" aria-label="Controls">
@@ -189,8 +209,8 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
 <button type="button" id="fit">Fit</button>
 <button type="button" id="save-png">PNG</button>
 <button type="button" id="save-json">JSON</button>
-<span class="legend" aria-hidden="true"><span><i></i>supports</span>
-<span><i class="opposes"></i>opposes</span></span>
+<span class="legend" aria-hidden="true"><span><i></i>{legend[0]}</span>
+<span><i class="opposes"></i>{legend[1]}</span>{third}</span>
 </div>
 <div class="work">
 <div class="stage">
@@ -206,9 +226,9 @@ def _page_body(circuit: Circuit, whole: Circuit, most: int) -> str:
 <section><h2>Selected</h2><div id="details"></div></section>
 <section><h2>The same by command</h2><code id="command"></code>
 <button type="button" id="copy">Copy</button></section>
-{later}
+{later}{aside}
 {strongest}
-{_facts_html(facts, whole)}
+{"" if aside else _facts_html(facts, whole)}
 </aside>
 </div>
 {_prompt_html(circuit)}"""

@@ -57,6 +57,10 @@
     return { nodes, edges: new Set(edges.map((e) => e.id)), links: new Set(live.map((e) => e.id)) };
   };
 
+  // Of two circuits: which of them has a part, and both scores.
+  const sides = data.sides || null;
+  const sideOf = (kind, id) => (sides ? ` of-${sides[kind][id] || "both"}` : "");
+  const said = { here: "only in A", there: "only in B", both: "in both" };
   const shapes = { head: "round-rectangle", mlp: "rectangle", group: "diamond", attn: "hexagon", input: "round-rectangle", logits: "round-rectangle", projector: "ellipse" };
   const brief = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
   // Circuits are taller than screens: spread the rows until the picture has the shape of its frame.
@@ -68,8 +72,8 @@
   const size = Math.min(crowded ? 0.96 : 1.6, 0.96 * (Number.isFinite(spread) ? spread : 1)); // never wider than a column
   const elements = [
     ...data.rows.map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
-    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${brief(node.id, 16)}\n${brief(node.role, 16)}` : brief(node.id, 13), kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: "node", grabbable: false })),
-    ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score, port: ["q", "k", "v"].includes(edge.input) ? edge.input : "" }, classes: edge.score < 0 ? "edge minus" : "edge plus" })),
+    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${brief(node.id, 16)}\n${brief(node.role, 16)}` : brief(node.id, 13), kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: `node${sideOf("nodes", node.id)}`, grabbable: false })),
+    ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score, port: ["q", "k", "v"].includes(edge.input) ? edge.input : "" }, classes: `${edge.score < 0 ? "edge minus" : "edge plus"}${sideOf("edges", edge.id)}` })),
     ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
   ];
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -92,6 +96,11 @@
     { selector: "edge.minus", style: { "line-style": "dashed", "line-color": color("--negative"), "target-arrow-color": color("--negative"), "target-arrow-shape": "tee" } },
     { selector: "edge.link", style: { width: 1, "line-style": "dotted", "line-color": color("--soft"), "curve-style": "straight", events: "no" } },
     { selector: "node.column", style: { "font-size": 13 * size, "font-weight": "bold", color: color("--ink") } },
+    { selector: "edge.of-here", style: { "line-style": "solid", "line-color": color("--positive"), "target-arrow-color": color("--positive") } },
+    { selector: "edge.of-there", style: { "line-style": "dashed", "line-color": color("--negative"), "target-arrow-color": color("--negative") } },
+    { selector: "edge.of-both", style: { "line-style": "solid", "line-color": color("--edge-node"), "target-arrow-color": color("--edge-node") } },
+    { selector: "node.of-here", style: { "border-color": color("--positive"), "border-width": 2.4 } },
+    { selector: "node.of-there", style: { "border-color": color("--negative"), "border-width": 2.4, "border-style": "dashed" } },
     { selector: ".gone", style: { display: "none" } },
     { selector: ".faint", style: { opacity: 0.1 } },
     { selector: "edge.onpath", style: { opacity: (e) => 0.6 + 0.35 * e.data("share"), "z-index": 9 } },
@@ -107,11 +116,12 @@
   const node = (id) => cy.getElementById(`n:${id}`);
   const edge = (id) => cy.getElementById(`e:${id}`);
 
+  const signedOr = (value) => (value === null ? "–" : signed(value));
   const describeNode = (id) => {
     const found = byNode.get(id);
     const into = data.edges.filter((e) => e.target === id && shown.edges.has(e.id)).length;
     const out = data.edges.filter((e) => e.source === id && shown.edges.has(e.id)).length;
-    const lines = [found.role ? `${id}, ${found.role}` : id];
+    const lines = sides ? [`${id}, ${said[sides.nodes[id]] || "in both"}`] : [found.role ? `${id}, ${found.role}` : id];
     if (found.score !== null) lines.push(`score ${signed(found.score)} ${data.unit}`);
     if (edgeLevel) lines.push(`${into} edges in, ${out} out`);
     return lines;
@@ -119,6 +129,7 @@
   const edgeById = new Map(data.edges.map((e) => [e.id, e]));
   const describeEdge = (id) => {
     const score = edgeById.get(id).score;
+    if (sides) return [id, said[sides.edges[id]], `A ${signedOr(sides.scores[id][0])}, B ${signedOr(sides.scores[id][1])} ${data.unit}`];
     return [id, `score ${signed(score)} ${data.unit}`, score < 0 ? "opposes the behavior" : "supports the behavior"];
   };
 
@@ -140,7 +151,8 @@
     if (current.edge) {
       const e = edgeById.get(current.edge);
       const to = (id) => { const b = element("button", { type: "button", class: "address" }, id); b.addEventListener("click", () => choose({ node: id })); return b; };
-      box.replaceChildren(element("p", { class: "address" }, e.id), element("dl", {}, element("dt", {}, "score"), element("dd", {}, `${signed(e.score)} ${data.unit}`), element("dt", {}, "rank"), element("dd", {}, `${e.rank + 1} of ${data.edges.length}`), element("dt", {}, "from"), element("dd", {}, to(e.source)), element("dt", {}, "to"), element("dd", {}, to(e.target))));
+      const two = sides ? [element("dt", {}, "it is"), element("dd", {}, said[sides.edges[e.id]]), element("dt", {}, "A"), element("dd", {}, signedOr(sides.scores[e.id][0])), element("dt", {}, "B"), element("dd", {}, signedOr(sides.scores[e.id][1]))] : [];
+      box.replaceChildren(element("p", { class: "address" }, e.id), element("dl", {}, ...two, element("dt", {}, "score"), element("dd", {}, `${signed(e.score)} ${data.unit}`), element("dt", {}, "rank"), element("dd", {}, `${e.rank + 1} of ${data.edges.length}`), element("dt", {}, "from"), element("dd", {}, to(e.source)), element("dt", {}, "to"), element("dd", {}, to(e.target))));
       return;
     }
     const n = byNode.get(current.node), visible = data.edges.filter((e) => shown.edges.has(e.id));
@@ -186,6 +198,7 @@
   const quoted = (text) => (/^[\w:./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   const command = () => {
     const where = quoted(data.path), on = `-m ${quoted(data.model)} -t ${quoted(data.task)}`;
+    if (sides) return `workbench circuit diff ${sides.paths.map(quoted).join(" ")} -o two.html`;
     if (current && current.edge) {
       const e = edgeById.get(current.edge), port = ["q", "k", "v"].includes(e.input);
       return port || isLogits(e.target) ? `workbench circuit why ${quoted(e.id)} ${where}` : `workbench circuit show ${where}`;

@@ -1,0 +1,222 @@
+"""Schemas of what ``--json`` prints, inferred from real documents: ``python -m tests.json_schemas`` writes them.
+
+A schema says which keys are always there and of which types they are; further keys may come with other options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from workbench.commands.agents.guide import SCHEMAS
+
+BEGIN, END = "<!-- json documents -->", "<!-- end of json documents -->"
+ON = "-m zoo:truth-induction -t induction -n 4"
+CIRCUIT = "circuits/one"
+# Every line leaves what later lines need; a command may have several lines, whose documents are put together.
+LINES = (
+    "model list",
+    "model show zoo:truth-induction",
+    "model show zoo:vlm",
+    "model check zoo:truth-induction",
+    "task list",
+    "task show ioi -n 2",
+    "task show induction -m zoo:truth-induction -n 2",
+    "task make induction -n 6 -o pairs.jsonl",
+    "task check pairs.jsonl -m zoo:truth-induction",
+    "methods",
+    "look x -m zoo:truth-induction --bos on",
+    f"logits {ON}",
+    f"logits {ON} --by layer --no-effects",
+    f"ablate {ON} -o runs/ablated",
+    "ablate -m zoo:ioi -t ioi -n 8 --node a2.h2 -o runs/ioi",
+    f"patch {ON} --site resid --position each -o runs/patched",
+    f"path-patch {ON} --receiver logits -o runs/paths",
+    f"knock-out {ON} --query end --key A1 --together -o runs/knocked",
+    f"discover {ON} --method eap --keep 50% --random 2 --exact-sample 0 -o {CIRCUIT}",
+    f"evaluate {CIRCUIT} -n 4 --random 2",
+    "heads -m zoo:truth-induction --sequences 2 --length 20 -o runs/heads",
+    "circuit list circuits",
+    f"circuit show {CIRCUIT}",
+    "circuit show published:ioi",
+    f"circuit summary {CIRCUIT}",
+    "circuit summary published:ioi",
+    f"circuit diff {CIRCUIT} {CIRCUIT}",
+    "circuit diff published:ioi published:greater-than",
+    "circuit published",
+    f"circuit export {CIRCUIT} -f dot -o one.dot",
+    f"circuit validate {CIRCUIT}",
+    f"circuit keep {CIRCUIT} --keep 60% -o kept",
+    "circuit without published:ioi --node a9.h9@end -o less",
+    f"circuit prune {CIRCUIT} -o pruned",
+    f"circuit view {CIRCUIT} -o one.html",
+    "circuit why a0.h1->a1.h0<k> -m zoo:truth-induction -t induction -n 4 --corruption match",
+    "runs list runs circuits",
+    "runs show runs/ablated",
+    "runs diff runs/ablated runs/ablated",
+    "runs verify runs/ablated",
+    "runs rerun runs/ablated --out runs/again",
+    "runs resume runs/again",
+    "runs clean runs",
+    "show runs/ablated/effects.parquet",
+    f"show {CIRCUIT}/circuit.json",
+    "edit list",
+    "edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o edits/one",
+    "edit show edits/one",
+    "edit measure edits/one -m zoo:truth-induction -t induction -n 4 -o runs/edited",
+    f"attention mask {ON} --mask window:4 -o runs/masked",
+    f"attention replace {ON} --with uniform -o runs/replaced",
+    "replicate list",
+    "doctor",
+    "mcp --list",
+)
+
+
+def command_of(line: str) -> str:
+    """The command of a line."""
+    from workbench.core.command import COMMANDS
+
+    words = line.split()
+    return " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+
+
+def printed(line: str) -> Any:
+    """The document of a line, run in this process and this folder; None if it did not end well."""
+    import cli.app
+
+    out, before = io.StringIO(), sys.argv
+    sys.argv = ["workbench", *line.split(), "--json", "--quiet"]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+            cli.app.main()
+    except SystemExit as ended:
+        if ended.code:
+            return None
+    finally:
+        sys.argv = before
+    return json.loads(out.getvalue())
+
+
+_KINDS = {
+    str: "string",
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    type(None): "null",
+    list: "array",
+    dict: "object",
+}
+MOST_KEYS = 60  # an object with more keys holds data by name
+
+
+def inferred(value: Any) -> dict[str, Any]:
+    """The schema of one document."""
+    if isinstance(value, dict):
+        if len(value) > MOST_KEYS or any("." in key or "->" in key or "@" in key for key in value):
+            return {"type": "object"}
+        own = {key: inferred(item) for key, item in value.items()}
+        return {"type": "object", "properties": own, "required": sorted(own)}
+    if isinstance(value, list):
+        found: dict[str, Any] = {"type": "array"}
+        for item in value:
+            found["items"] = merged(found["items"], inferred(item)) if "items" in found else inferred(item)
+        return found
+    return {"type": _KINDS[type(value)]}
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """A schema that both documents keep to."""
+    types = sorted({*_types(one), *_types(other)})
+    found: dict[str, Any] = {"type": types[0] if len(types) == 1 else types}
+    if "items" in one or "items" in other:
+        both = [side["items"] for side in (one, other) if "items" in side]
+        found["items"] = both[0] if len(both) == 1 else merged(*both)
+    objects = [side for side in (one, other) if "object" in _types(side)]
+    if objects and all("properties" in side for side in objects):
+        names = dict.fromkeys(name for side in objects for name in side["properties"])
+        found["properties"] = {name: _of_both(name, objects) for name in names}
+        found["required"] = sorted(set.intersection(*(set(side["required"]) for side in objects)))
+    return found
+
+
+FREE = {"selection", "provenance", "options", "evaluation", "arguments", "record"}  # what is in them is data
+
+
+def loosened(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same without what few documents cannot show: a value that was always null may be anything."""
+    if schema.get("type") == "null":
+        return {}
+    found = dict(schema)
+    if "items" in schema:
+        found["items"] = loosened(schema["items"])
+    if "properties" in schema:
+        found["properties"] = {
+            name: {"type": of["type"]} if name in FREE and "object" in _types(of) else loosened(of)
+            for name, of in schema["properties"].items()
+        }
+    return found
+
+
+def _of_both(name: str, sides: list[dict[str, Any]]) -> dict[str, Any]:
+    there = [side["properties"][name] for side in sides if name in side["properties"]]
+    return there[0] if len(there) == 1 else merged(*there)
+
+
+def _types(schema: dict[str, Any]) -> list[str]:
+    return [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+
+
+def all_schemas() -> dict[str, dict[str, Any]]:
+    """Run every line in a folder of its own and infer the schema of each command."""
+    found: dict[str, dict[str, Any]] = {}
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            for line in LINES:
+                document, command = printed(line), command_of(line)
+                if document is None:
+                    print(f"did not end well: {line}", file=sys.stderr)
+                    continue
+                schema = inferred(document)
+                found[command] = merged(found[command], schema) if command in found else schema
+        finally:
+            os.chdir(before)
+    return {command: loosened(schema) for command, schema in found.items()}
+
+
+def table_of(schemas: dict[str, dict[str, Any]]) -> str:
+    """The keys of every document, as a table of a page: those that are always there, then the others."""
+    rows = ["| command | document | keys |", "|---|---|---|"]
+    for name in sorted(schemas):
+        schema, kind = schemas[name], " or ".join(_types(schemas[name]))
+        of = schema.get("items", {}) if kind == "array" else schema
+        always = of.get("required", [])
+        others = [f"({key})" for key in sorted(of.get("properties", {})) if key not in always]
+        shown = "list of objects" if kind == "array" and of else kind
+        rows.append(f"| `{name}` | {shown} | {' '.join([f'`{key}`' for key in always] + others)} |")
+    return "\n".join(rows) + "\n"
+
+
+def main() -> None:
+    """Write the schemas beside the guides of the package."""
+    schemas = all_schemas()
+    path = Path(__file__).parents[1] / "workbench" / "commands" / "agents" / SCHEMAS
+    lines = [f"{json.dumps(name)}: {json.dumps(schemas[name], sort_keys=True)}" for name in sorted(schemas)]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    page = Path(__file__).parents[1] / "docs" / "command-line.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    page.write_text(
+        before + BEGIN + "\n" + table_of(schemas) + END + rest.partition(END)[2], encoding="utf-8"
+    )
+    print(f"{len(schemas)} commands")
+
+
+if __name__ == "__main__":
+    main()
