@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import OptionError
+from workbench.core.errors import ModelError, OptionError
 from workbench.core.loading import lazily
 from workbench.edits.route_heads import RouteHeads
 from workbench.papers.kinds import Setting
@@ -106,7 +106,12 @@ def _tuned(c: Conditions, setting: Setting, tuning: Any, windows: Any) -> None:
         return
     seeds = [1000 + 10 * setting.seed + i for i in range(TRAININGS)] if o.retrain else routed_arms.SEEDS
     how: dict[str, Any] = {"tuning": tuning, "progress": setting.progress}
-    arms = routed_arms.tuned_arms(model, retrain=o.retrain, seeds=seeds, **how)
+    try:
+        arms = routed_arms.tuned_arms(model, retrain=o.retrain, seeds=seeds, **how)
+    except ModelError as problem:  # none are shipped, or they are of another recipe
+        for arm in (ALL, LEARNED, QUERY, RANDOM, SAME):
+            c.lack(arm, problem.message)
+        return
     rows = []
     for i, own in enumerate(arms.values()):
         for arm, tuned in own.items():
