@@ -3,7 +3,7 @@
 Four layers are trained on a drawn language with three kinds of questions: a near word (position says where to look),
 a pair of the row (the text says where), and the title of the row (the same key for all). Mixing, the exponential, the
 dependence on the query, on the text, or on the hidden state is taken away; all arms start alike and see the same
-batches, two seeds each. Number of steps and rate were chosen on seed 90, by the reference alone. Then patterns are
+batches, two seeds each. Number of steps and rate were chosen on seed 90. Then patterns are
 replaced in a model that was trained with its own, without training it further.
 
 Controls:
