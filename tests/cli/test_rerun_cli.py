@@ -26,6 +26,7 @@ SMALL = {
     "attention replace": {"limit": 2},
     "attention mask": {"limit": 2, "controls": 1},
     "reproduce": {"limit": 4, "n_reference": 8},
+    "paint": {"steps": 2},
     "bench discovery": {"methods": ["eap"], "truths": ["zoo:truth-greater"], "tasks": [], "n_truth": 4},
 }
 

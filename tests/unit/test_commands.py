@@ -72,6 +72,10 @@ BEFORE: dict[str, dict[str, Any]] = {
         **{"study": "ioi", "model": "zoo:ioi", "task": "ioi", "corruption": "abc", "limit": 8, "seed": 0},
         **{"split": "test", "batch_tokens": 8192, **OPENING, "n_reference": 24},
     },
+    "paint": {
+        **{"captions": ["a yellow disc left, a purple square right"], "model": "zoo:painter", "edit": None},
+        **{"steps": 20, "guidance": 2.0, "seed": 0, **OPENING},
+    },
     "bench discovery": {
         **{"methods": ["eap"], "truths": [], "tasks": ["zoo:ioi/ioi"], "levels": ["edge"], "n_truth": 12},
         **{"n_task": 16, "noise": 0.01, "seeds": 1, "seed": 0, "repeat_passes": 300, "most_passes": 600},

@@ -86,6 +86,7 @@ RESULTS: dict[str, tuple[type, Callable[[], Any], str]] = {
 ELSEWHERE = {
     "evaluation": "tests/integration/test_evaluate.py judges a circuit",
     "measured-edit": "its file also has the plan of the command",
+    "painting": "tests/integration/test_painter_looks.py reads one back",
     "replications": "tests/integration/test_in_context_regression.py reads a page of two back",
 }
 

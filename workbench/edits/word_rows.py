@@ -45,7 +45,7 @@ def raised(
     """Return the pattern that scores with something added would have given; rows without it stay as they are.
 
     Example:
-        >>> raised(torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([[0.0, 100.0]])).tolist()
+        >>> raised(torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([[0.0, 100.0]])).round().tolist()
         [[[[0.0, 1.0]]]]
     """
     made = (pattern.clamp(min=torch.finfo(pattern.dtype).tiny).log() + added).softmax(-1)

@@ -28,6 +28,7 @@ def concentration(A: Pattern) -> Float[Tensor, "*head"]:
         From ``sqrt(1 + 1/2 + ... + 1/L)`` (uniform, causal) to ``sqrt(L)``.
 
     Example:
+        >>> import torch
         >>> concentration(torch.eye(4)[None]).tolist()
         [2.0]
     """

@@ -64,7 +64,7 @@ def look(
         >>> import workbench as wb
         >>> seen = wb.look(wb.open_model("zoo:ioi"), "When Mary and John went to the store, John gave a drink to")
         >>> seen.next[0].token, seen.parts.rows(1)[0]["part"]
-        (' Mary', 'm3')
+        ('Mary', 'm3')
     """
     require_words(model, "a look at a prompt")
     if not describe(model).causal:

@@ -4,8 +4,8 @@ The attention of a trained language model is tuned on, the rest of it stays: wit
 heads for every token, the first of each layer and two of the others. A learned router with weights in two stages, and
 the paper's router without weights (the longest queries), are tuned from the same start, on the same windows, two seeds
 each. They read 0.7% as many tokens as the first training did, which is the paper's share; the rate was chosen of two on
-seed 91, where a learned router was seen, too. Before that, heads are routed without tuning. Losses are of windows of files that
-nothing was trained on.
+seed 91, where a learned router was seen, too. Before that, heads are routed without tuning. Losses are of windows of
+files that nothing was trained on.
 
 Controls:
 - a router that draws as many heads at random, for every token and step anew
