@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from workbench.model.sight import sight_of
 from workbench.tasks.pictures.image import Picture
 from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.scenes.layout import SceneLayout, World
-from workbench.tasks.scenes.paint import draw_many, owner_map
+from workbench.tasks.scenes.paint import lay_out_many, noise_of, owner_map, paint
 from workbench.tasks.scenes.words import COLOURS, N_CELLS, SHAPES
 
 if TYPE_CHECKING:
@@ -82,12 +82,20 @@ class DrawnPictures:
 
 
 def draw_pictures(
-    model: TransformerBridge, world: World, *, n: int, seed: int, start: int = 0, tower: str | None = None
+    model: TransformerBridge,
+    world: World,
+    *,
+    n: int,
+    seed: int,
+    start: int = 0,
+    tower: str | None = None,
+    change: Callable[[SceneLayout], tuple[SceneLayout, np.ndarray]] | None = None,
 ) -> DrawnPictures:
     """Draw pictures for a model that reads them alone, or for the tower of one that also reads words.
 
     Args:
         n: How many; their numbers begin at ``start``.
+        change: What is changed in them before they are painted, and which of them can be: the others are left out.
         tower: The tower whose positions are meant; then there are no words but what stands for the picture.
 
     Raises:
@@ -100,7 +108,12 @@ def draw_pictures(
         raise ModelError(
             "the model reads words beside its picture; a tower alone is expected", hint="-m zoo:marked"
         )
-    pixels, layout = draw_many(seed, range(start, start + n), world)
+    numbers = np.arange(start, start + n)
+    layout = lay_out_many(seed, numbers.tolist(), world)
+    if change is not None:
+        layout, able = change(layout)
+        layout, numbers = layout.rows(np.flatnonzero(able).tolist()), numbers[able]
+    pixels = paint(layout, noise_of(seed, numbers.tolist()), world)
     pictures = [Picture.of(each) for each in pixels]
     if why := sight.why_not(pictures[0]):
         raise ModelError(

@@ -27,7 +27,7 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, below
 from workbench.papers.kit.frames import Control
-from workbench.papers.kit.trained_arms import TRAININGS, in_each, of_training
+from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 
@@ -85,17 +85,10 @@ def measure(setting: Setting) -> Conditions:
             right[name].append((said == wanted.numpy()).astype(float))
             alike[name].append(prompted_tower.patch_likeness(tokens).double().numpy())
     for name in plans:
-        _add(c, name, right[name], within=SHARE, unit=c.unit)
-        _add(c, f"{ALIKE}, {name}", alike[name], unit="mean cosine of two patches")
+        add_trainings(c, name, right[name], within=SHARE, unit=c.unit)
+        add_trainings(c, f"{ALIKE}, {name}", alike[name], unit="mean cosine of two patches")
     _check(c, arms, pixels)
     return c
-
-
-def _add(c: Conditions, name: str, found: list[np.ndarray], **how: Any) -> None:
-    """A condition over all trainings, and in each."""
-    c.add(name, np.mean(found, axis=0), **how)
-    for i, one in enumerate(found):
-        c.add(of_training(name, i), one, **how)
 
 
 def _check(c: Conditions, arms: Any, pixels: Any) -> None:

@@ -135,6 +135,16 @@ WISHES = (
         command="workbench replicate suppress-and-peak -m MODEL",
     ),
     Wish(
+        want="find where a figure's gaze ends, or score a mask and a heat map against a region",
+        functions=(
+            "training.gaze_following.GazeReader",
+            "heads.region_overlap.dice",
+            "heads.region_overlap.map_areas",
+            "heads.localisation.mass_inside",
+        ),
+        command="workbench replicate mass-in-region -m MODEL",
+    ),
+    Wish(
         want="prune heads of a tower, and group their patterns",
         functions=("heads.prune_metrics.prune_metrics", "heads.pattern_space.pattern_space"),
         command="workbench replicate vit-heads -m MODEL",

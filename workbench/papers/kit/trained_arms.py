@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,24 @@ def add_arms(c: Conditions, arms: TrainedArms, rows: AskedRows, *, losses: bool 
             c.add(part, values, within=within, unit=unit, clusters=asked)
     c.numbers[WHY] = arms.why_not(rows)
     c.numbers["weights"] = "shipped" if arms.shipped else "trained anew"
+
+
+def add_trainings(c: Conditions, name: str, found: Sequence[np.ndarray], **how: Any) -> None:
+    """Add a condition over all trainings, and as ``NAME, training 1`` in each.
+
+    Args:
+        found: Of each training, one value per item.
+        how: Said to ``Conditions.add``.
+
+    Example:
+        >>> c = Conditions()
+        >>> add_trainings(c, "hits", [np.array([0.0, 1.0]), np.array([1.0, 1.0])], unit="share")
+        >>> c.mean("hits"), c.mean("hits, training 1")
+        (0.75, 0.5)
+    """
+    c.add(name, np.mean(found, axis=0), **how)
+    for i, one in enumerate(found):
+        c.add(of_training(name, i), one, **how)
 
 
 def of_training(arm: str, i: int) -> str:

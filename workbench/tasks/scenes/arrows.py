@@ -24,7 +24,7 @@ from workbench.tasks.scenes.truth import Scene, Thing
 from workbench.tasks.scenes.words import PLACES, SHAPES
 
 TEXT = "what is the arrow at here ?"
-_STEPS = {"right": (0, 1), "up": (-1, 0), "left": (0, -1), "down": (1, 0)}
+STEPS = {"right": (0, 1), "up": (-1, 0), "left": (0, -1), "down": (1, 0)}
 
 
 @task(
@@ -91,7 +91,7 @@ def arrows(things: Sequence[Thing]) -> list[tuple[int, str, Thing]]:
         row, column = divmod(cell, 3)
         if (row, column) in at:
             continue
-        for direction, (down, right) in _STEPS.items():
+        for direction, (down, right) in STEPS.items():
             line = [(row + k * down, column + k * right) for k in (1, 2)]
             if hit := [at[place] for place in line if place in at]:
                 found.append((cell, direction, hit[0]))
