@@ -92,8 +92,8 @@ def measure(setting: Setting) -> Conditions:
             for what, values in _judged(arm, scenes, figure, test).items():
                 found.setdefault(what, {}).setdefault(name, []).append(values)
     for what, by_arm in found.items():
-        for name, values in by_arm.items():
-            add_trainings(c, f"{what}, {name}", values, within=SHARE, unit=what)
+        for name, each in by_arm.items():
+            add_trainings(c, f"{what}, {name}", each, within=SHARE, unit=what)
     names = [FULL, LATENT]
     maps = np.stack([_heat(arms[name], scenes, scenes.figure, test)[0] for name in names])
     caption = "Where the gaze ends, on the first picture"
@@ -134,7 +134,7 @@ def _judged(arm: Any, scenes: GazeScenes, figure: Any, rows: slice) -> dict[str,
     mask = (arm(scenes.features[rows], figure[rows]).mask > 0).flatten(1).cpu().numpy()
     flat = own.reshape(len(own), -1)
     return {
-        HITS: points_inside(heat, own),
+        HITS: np.asarray(points_inside(heat, own)),
         DICE: dice(mask, scenes.mask[rows].flatten(1).cpu().numpy()),
         AREA: map_areas(heat.reshape(len(heat), -1), flat),
         MASS: np.asarray(mass_inside(heat, own)),
