@@ -34,8 +34,6 @@ from workbench.tasks.scenes.layout import World
 from workbench.view.pictures import HeadMaps
 
 with lazily():
-    import torch
-
     from workbench.training import gaze_following, side_by_side
 
 if TYPE_CHECKING:
@@ -111,7 +109,7 @@ def _trained(scenes: GazeScenes, o: GazeSizes, *, seed: int) -> dict[str, GazeRe
 
     makers = {name: (lambda blind=name == BLIND: make(blind)) for name in (FULL, LATENT, BLIND, DEALT)}
     arms = side_by_side.begin_alike(makers, seed=seed)
-    dealt = torch.as_tensor(np.random.default_rng(seed).permutation(o.training))
+    dealt = scenes.figure.new_tensor(np.random.default_rng(seed).permutation(o.training))
 
     def loss(name: str, arm: Any, items: Any) -> Any:
         labels = {FULL: items, DEALT: dealt[items]}.get(name)
