@@ -13,8 +13,8 @@ from workbench.heads.region_overlap import dice, map_areas
 from workbench.papers import mass_in_region as study
 from workbench.papers.kinds import Setting
 from workbench.tasks.scenes.layout import World
+from workbench.tasks.scenes.looking_arrow import in_view, point_at_first
 from workbench.tasks.scenes.paint import lay_out_many, owner_map
-from workbench.tasks.scenes.pointing import in_view, point_at_first
 from workbench.training.gaze_following import GazeReader, in_patches
 from workbench.training.side_by_side import begin_alike, step_alike
 

@@ -23,8 +23,8 @@ from workbench.core.errors import ModelError
 from workbench.heads.attentive_probe import patch_features, standardised
 from workbench.heads.drawn_pictures import draw_pictures
 from workbench.tasks.scenes.layout import World
+from workbench.tasks.scenes.looking_arrow import in_view, point_at_first
 from workbench.tasks.scenes.paint import owner_map
-from workbench.tasks.scenes.pointing import in_view, point_at_first
 from workbench.tasks.scenes.words import GRID
 
 if TYPE_CHECKING:
