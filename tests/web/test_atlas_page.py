@@ -73,7 +73,7 @@ def test_sorting_choosing_and_hovering(browser, opened, page):  # noqa: F811
     js(browser, "document.querySelectorAll('#tokens button')[2].dispatchEvent(new MouseEvent('mouseenter'))")
     assert text(browser, "#readout") == "a0.h0: from 2 “c”"
     shades = js(browser, "[...document.querySelectorAll('#tokens b')].map((b) => b.style.background)")
-    assert shades == ["rgb(10, 58, 110)", "rgb(247, 247, 245)", "rgb(247, 247, 245)"]
+    assert shades == ["rgb(5, 68, 49)", "rgb(247, 247, 245)", "rgb(247, 247, 245)"]
 
 
 def test_hostile_tokens_stay_text(browser, opened, page):  # noqa: F811

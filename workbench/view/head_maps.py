@@ -1,11 +1,13 @@
 """Maps of heads over a picture: one small picture per head, layers down, heads across.
 
 Over a picture a patch is the darker the less attention it gets; what is looked at keeps its colours. Without a picture
-a map is drawn in the blues of positive numbers. Every map has its own scale, whose end stands under it.
+a map is drawn in the colours of amounts, or of signed numbers where it has some below zero. Every map has its own
+scale, whose end stands under it.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from workbench.core.errors import ShapeError
 from workbench.view.chart import TITLE, heading, svg, text_width, tooltip, words, wrapped
-from workbench.view.color import css, signed
+from workbench.view.color import ColorScale, fill
 from workbench.view.raster import image
 from workbench.view.text import number, printable, shorten
 
@@ -124,30 +126,42 @@ def shaded_patches(
 ) -> Iterator[str]:
     """Return the picture and over it a shade for each patch, each with a text that says its number."""
     shares = _shares(map_, least)
+    scale = ColorScale.of_amounts(shares, high=1.0)
     if under:
         yield f'<use href="#{under}"/>'
     wide, tall = size[0] / map_.shape[1], size[1] / map_.shape[0]
     for (row, column), value in np.ndenumerate(map_):
         share = float(shares[row, column])
-        fill = (
+        paint = (
             f'fill="#000" fill-opacity="{DARKEST * (1 - max(share, 0)):.2f}"'
             if under
-            else f'fill="{css(signed(share))}"'
+            else fill(scale.color(share), scale.dark(share))
         )
         tip = tooltip(f"{head}, row {row + 1}, column {column + 1}: {number(float(value))} {unit}".rstrip())
         place = f'x="{wide * column:.2f}" y="{tall * row:.2f}" width="{wide:.2f}" height="{tall:.2f}"'
-        yield f"<rect {place} {fill}>{tip}</rect>"
+        yield f"<rect {place} {paint}>{tip}</rect>"
 
 
 def shade_pixels(map_: np.ndarray, *, over: bool, least: float = 0.0) -> np.ndarray:
-    """Return a map as pixels: black of some opacity over a picture, blues without one."""
+    """Return a map as pixels: black of some opacity over a picture; without one, colours as opaque as they are strong,
+    so that nothing is the colour of the page.
+    """
     shares = _shares(map_, least)
     if over:
         shades = np.zeros((*shares.shape, 4), dtype=np.uint8)
         shades[..., 3] = np.round(255 * DARKEST * (1 - shares.clip(0, 1)))
         return shades
-    flat = [signed(share) for share in shares.ravel().tolist()]
-    return np.array(flat, dtype=np.uint8).reshape(*shares.shape, 3)
+    return opaque(shares)
+
+
+def opaque(shares: np.ndarray) -> np.ndarray:
+    """Return pixels of one strong colour each, as opaque as the share is large."""
+    scale = ColorScale.of_amounts(shares, high=1.0)
+    colors = [scale.color(math.copysign(0.75, share)) for share in shares.ravel().tolist()]
+    pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = np.array(colors, dtype=np.uint8).reshape(*shares.shape, 3)
+    pixels[..., 3] = np.round(255 * np.abs(shares).clip(0, 1))
+    return pixels
 
 
 def _shares(map_: np.ndarray, least: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A table of signed numbers as an SVG heatmap: one scale centred at zero, NaN hatched, values readable."""
+"""A table of numbers as an SVG heatmap: one scale, NaN hatched, values readable, on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.core.errors import ShapeError
 from workbench.view.chart import TITLE, heading, svg, text_width, tooltip, words, wrapped
-from workbench.view.color import css, ink, limit, signed
+from workbench.view.color import ColorScale, fill, ink
 from workbench.view.text import number, printable, shorten
 
 
@@ -27,14 +27,16 @@ def heatmap_svg(
     marks: np.ndarray | None = None,
     lead: str = "",
     notes: Sequence[str] = (),
+    scale: ColorScale | None = None,
 ) -> str:
     """Return a self-contained SVG of a ``(row, column)`` matrix; the first row is drawn at the top.
 
-    Colour runs from orange (negative) over pale (0) to blue (positive), equally far on both sides. NaN cells
-    are hatched. Each cell has a tooltip with its labels and value. ``show_values`` writes the numbers into
+    Colour runs from orange (negative) over the colour of the page (0) to blue (positive), equally far on both sides.
+    NaN cells are hatched. Each cell has a tooltip with its labels and value. ``show_values`` writes the numbers into
     the cells; by default when there are at most 400, in at most 24 columns.
 
     Args:
+        scale: Another scale, such as ``ColorScale.of_amounts`` for what cannot be negative.
         marks: ``(row, column)`` of 0, 1 or 2: cells with a mark are outlined, twice as thick for 2.
         lead, notes: Sentences above the picture and under it.
 
@@ -42,6 +44,7 @@ def heatmap_svg(
         ShapeError: if labels and matrix do not fit.
     """
     matrix = np.asarray(matrix, dtype=float)
+    scale = scale or ColorScale.around_zero(matrix)
     if matrix.shape != (len(row_labels), len(column_labels)):
         raise ShapeError(
             f"the matrix has shape {matrix.shape}; there are {len(row_labels)} row "
@@ -49,7 +52,7 @@ def heatmap_svg(
             hint="give one label for each row and one for each column",
         )
     rows, columns = [_label(x) for x in row_labels], [_label(x) for x in column_labels]
-    show = (matrix.size <= 400 and matrix.shape[1] <= 24) if show_values is None else show_values
+    show = values_have_room(matrix) if show_values is None else show_values
     side = _cell_size(matrix, show)
     left = 14 + max((text_width(x) for x in rows), default=0) + (20 if row_title else 0)
     slanted = max((text_width(x) for x in columns), default=0) + 4 > side[0]  # 4: as in _labels
@@ -63,7 +66,7 @@ def heatmap_svg(
     above += (max((text_width(x) for x in columns), default=0) * 0.7 + 8) if slanted else 20
     foot = above + max(side[1] * len(rows), 120) + 14
     height = foot + 16 * len(last) + (8 if last else 0)
-    top, hatch = limit(matrix), f"wb-nan-{zlib.crc32(matrix.tobytes()):08x}"
+    hatch = f"wb-nan-{zlib.crc32(matrix.tobytes()):08x}"
     right, middle = left + side[0] * len(columns), above + side[1] * len(rows) / 2
     parts = [
         _hatch(hatch),
@@ -72,10 +75,10 @@ def heatmap_svg(
         words(column_title, (left + right) / 2, head + 4, at="middle", kind="b s"),
         words(row_title, 14, middle, at="middle", kind="b s", turn=-90),
         *_labels(rows, columns, left, above, side, slanted),
-        *_cells(matrix, row_labels, column_labels, left, above, side, top, unit, show, hatch),
+        *_cells(matrix, row_labels, column_labels, left, above, side, scale, unit, show, hatch),
         *_outlines(marks, left, above, side),
         *_sentences(last, foot + 6),
-        _scale(right + 22, above, top, unit),
+        _scale(right + 22, above, scale, unit),
     ]
     style = ".wb-heatmap .v{font-size:10px;pointer-events:none}"
     about = _describe(matrix, unit)
@@ -91,8 +94,9 @@ def _hatch(name: str) -> str:
     """The pattern of cells without a value."""
     return (
         f'<defs><pattern id="{name}" width="6" height="6" patternUnits="userSpaceOnUse" '
-        'patternTransform="rotate(45)"><rect width="6" height="6" fill="#e8e8e6"/>'
-        '<path d="M0 0V6" stroke="#b4b4b0" stroke-width="2"/></pattern></defs>'
+        'patternTransform="rotate(45)"><rect width="6" height="6" fill="#e8e8e6" '
+        'style="fill:light-dark(#e8e8e6,#2b2e33)"/><path d="M0 0V6" stroke="#b4b4b0" stroke-width="2" '
+        'style="stroke:light-dark(#b4b4b0,#5a6069)"/></pattern></defs>'
     )
 
 
@@ -153,7 +157,7 @@ def _cells(
     left: float,
     above: float,
     side: tuple[float, float],
-    top: float,
+    scale: ColorScale,
     unit: str,
     show: bool,
     hatch: str,
@@ -167,13 +171,14 @@ def _cells(
         if math.isnan(value):
             parts.append(f'<rect {box} fill="url(#{hatch})">{tooltip(where + "no value")}</rect>')
             continue
-        color = signed(value / top if math.isfinite(value) else math.copysign(1, value))
+        light, dark = scale.color(value), scale.dark(value)
         tip = tooltip(f"{where}{number(float(value), digits=4)} {unit}".rstrip())
-        parts.append(f'<rect {box} fill="{css(color)}">{tip}</rect>')
+        parts.append(f"<rect {box} {fill(light, dark)}>{tip}</rect>")
         if show:
             parts.append(
                 f'<text class="v" x="{x + side[0] / 2 - gap / 2:.1f}" y="{y + side[1] / 2 + 3:.1f}" '
-                f'text-anchor="middle" style="fill:{ink(color)}">{cell_text(value, top)}</text>'
+                f'text-anchor="middle" style="fill:{ink(light)};fill:light-dark({ink(light)},{ink(dark)})">'
+                f"{cell_text(value, scale.high)}</text>"
             )
     return parts
 
@@ -189,18 +194,24 @@ def cell_text(value: float, top: float) -> str:
     return "0" if not float(text) else text.replace("-", "−")
 
 
-def _scale(x: float, above: float, top: float, unit: str) -> str:
-    """The colour bar: from ``top`` above to ``-top`` below, zero marked."""
+def values_have_room(matrix: np.ndarray) -> bool:
+    """Say whether numbers stand in the cells when nobody says so: at most 400, in at most 24 columns."""
+    return matrix.size <= 400 and matrix.shape[1] <= 24
+
+
+def _scale(x: float, above: float, scale: ColorScale, unit: str) -> str:
+    """The colour bar, the highest value above, with three numbers beside it."""
     steps, height = 40, 110.0
-    parts = [
-        f'<rect x="{x:.1f}" y="{above + height * k / steps:.2f}" width="12" '
-        f'height="{height / steps + 0.4:.2f}" '
-        f'fill="{css(signed(1 - 2 * (k + 0.5) / steps))}"/>'
-        for k in range(steps)
-    ]
-    for share, value in ((0.0, top), (0.5, 0.0), (1.0, -top)):
-        y = above + height * share + (8 if share == 0 else 4 if share == 0.5 else 0)
-        sign = "+" if value > 0 else ""
+    parts = []
+    for k in range(steps):
+        value = scale.at((k + 0.5) / steps)
+        parts.append(
+            f'<rect x="{x:.1f}" y="{above + height * k / steps:.2f}" width="12" '
+            f'height="{height / steps + 0.4:.2f}" {fill(scale.color(value), scale.dark(value))}/>'
+        )
+    for part, value in zip((0.0, 0.5, 1.0), scale.stops, strict=True):
+        y = above + height * part + (8 if part == 0 else 4 if part == 0.5 else 0)
+        sign = "+" if value > 0 and scale.low < 0 else ""
         parts.append(words(f"{sign}{number(value)}", x + 17, y))
     parts.append(words(shorten(unit, 16), x, above - 7, kind="s"))
     return "".join(parts)

@@ -10,7 +10,8 @@ import numpy as np
 
 from workbench.core.errors import ShapeError
 from workbench.view.chart import COLORS
-from workbench.view.color import NEGATIVE, POSITIVE, css, limit
+from workbench.view.color import AMOUNT, NEGATIVE, POSITIVE, ColorScale, css, ink
+from workbench.view.heatmap import cell_text, values_have_room
 from workbench.view.text import printable
 
 
@@ -26,9 +27,11 @@ def heatmap_png(
     marks: np.ndarray | None = None,
     lead: str = "",
     notes: Sequence[str] = (),
+    show_values: bool | None = None,
+    scale: ColorScale | None = None,
     dpi: int = 150,
 ) -> bytes:
-    """Return the PNG of what ``heatmap_svg`` shows: one scale centred at zero, NaN hatched, marked cells outlined.
+    """Return the PNG of what ``heatmap_svg`` shows: the same scale and numbers, NaN hatched, marked cells outlined.
 
     Raises:
         ShapeError: if labels and matrix do not fit.
@@ -42,20 +45,28 @@ def heatmap_png(
             f"the matrix has shape {matrix.shape}; labels are {len(row_labels)}, {len(column_labels)}",
             hint="give one label for each row and one for each column",
         )
-    top = limit(matrix)
-    scale = LinearSegmentedColormap.from_list("signed", [css(c) for c in (*NEGATIVE[::-1], *POSITIVE[1:])])
-    wide = min(24, max(2.4 + 0.32 * matrix.shape[1], 4.8))
+    scale = scale or ColorScale.around_zero(matrix)
+    stops = AMOUNT if scale.low == 0 else (*NEGATIVE[::-1], *POSITIVE[1:])
+    colors = LinearSegmentedColormap.from_list("scale", [css(c) for c in stops])
+    show = values_have_room(matrix) if show_values is None else show_values
+    wide = min(24, max(2.4 + (0.46 if show else 0.32) * matrix.shape[1], 4.8))
     heading = _lines([title], wide * 8)  # characters of 12 points in a line of so many inches
     lines = _lines([lead, *notes], wide * 14)  # and of 7 points
     tall = min(24, 1.6 + 0.26 * matrix.shape[0] + 0.2 * len(heading[1:]))
     figure, axes = _figure(wide, tall + 0.13 * len(lines))
     axes.set_facecolor("#e8e8e6")
     axes.patch.set(hatch="////", edgecolor="#b4b4b0")
-    image = axes.imshow(np.ma.masked_invalid(matrix), cmap=scale, vmin=-top, vmax=top, aspect="auto")
+    image = axes.imshow(
+        np.ma.masked_invalid(matrix), cmap=colors, vmin=scale.low, vmax=scale.high, aspect="auto"
+    )
     axes.set_xticks(range(matrix.shape[1]), [_plain(c) for c in column_labels], rotation=60, ha="right")
     axes.set_yticks(range(matrix.shape[0]), [_plain(r) for r in row_labels])
     axes.set(title="\n".join(heading), xlabel=_plain(column_title), ylabel=_plain(row_title))
     figure.colorbar(image, label=_plain(unit), shrink=0.9)
+    for (i, j), value in np.ndenumerate(matrix):
+        if show and not np.isnan(value):
+            text = cell_text(float(value), scale.high)
+            axes.text(j, i, text, ha="center", va="center", fontsize=7, color=ink(scale.color(float(value))))
     widths = np.zeros(matrix.shape) if marks is None else marks
     for i, j in np.argwhere(np.nan_to_num(widths) > 0):
         frame = Rectangle(

@@ -1,4 +1,4 @@
-"""Results on a terminal: tables, heatmaps, progress. The only place, with `tables`, that imports rich."""
+"""Results on a terminal: tables, heatmaps, progress. The only place, with `terminal_columns`, that imports rich."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.style import Style
 from rich.table import Table
@@ -17,9 +16,11 @@ from rich.text import Text
 
 from workbench.view.color import MISSING, ink, limit, signed
 from workbench.view.heatmap import cell_text
+from workbench.view.terminal_columns import Fields, FittedTable
 from workbench.view.text import number, printable, shorten
 
 Advance = Callable[..., None]
+ANSWERS = ("verdict", "verdicts", "status")  # columns for which a table is read
 _NARROWEST, _PIPED, _WIDEST = 20, 200, 10_000  # columns
 
 
@@ -64,7 +65,7 @@ def render(result: Any) -> RenderableType:
     return safe(result)
 
 
-RenderableTypes = (Text, Table, Group)
+RenderableTypes = (Text, FittedTable, Fields, Table, Group)
 
 
 def table(
@@ -73,31 +74,30 @@ def table(
     columns: Sequence[str] | None = None,
     title: str = "",
     right: Sequence[str] = (),
-) -> Table:
-    """Return rows of equal keys as a table; columns of numbers are right-aligned, numbers have three digits."""
+    staying: Sequence[str] = ANSWERS,
+) -> FittedTable:
+    """Return rows of equal keys as a table; columns of numbers are right-aligned, numbers have three digits.
+
+    Where a terminal is too narrow, columns are left out and named; the first one and those ``staying`` go last.
+    """
     names = list(columns) if columns is not None else list(dict.fromkeys(k for row in rows for k in row))
-    made = Table(
-        box=box.SIMPLE_HEAD, title=safe(title) if title else None, title_justify="left", pad_edge=False
+    by_name = {name: [row.get(name) for row in rows] for name in names}
+    return FittedTable(
+        [safe(name) for name in names],
+        [[_cell(row.get(name)) for name in names] for row in rows],
+        right=[bool(rows) and (name in right or all(map(_numeric, by_name[name]))) for name in names],
+        title=safe(title) if title else None,
+        staying=staying,
     )
-    for name in names:
-        values = [row.get(name) for row in rows]
-        numeric = name in right or all(
-            v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values
-        )
-        made.add_column(safe(name), justify="right" if numeric and values else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(_cell(row.get(name)) for name in names))
-    return made
 
 
-def fields(values: Mapping[str, Any], *, title: str = "") -> Table:
+def _numeric(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def fields(values: Mapping[str, Any], *, title: str = "") -> Fields:
     """Return names and values in two columns; nested mappings and lists in short form."""
-    made = Table(box=None, show_header=False, title=safe(title) if title else None, title_justify="left")
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in values.items():
-        made.add_row(safe(name), _cell(value))
-    return made
+    return Fields([(safe(k), _cell(v)) for k, v in values.items()], title=safe(title) if title else None)
 
 
 def _cell(value: Any) -> Text:

@@ -13,9 +13,10 @@ import numpy as np
 
 from workbench.core.errors import ShapeError
 from workbench.view.chart import TITLE, svg, text_width, tooltip, words
-from workbench.view.color import css, signed
+from workbench.view.color import ColorScale, fill
 from workbench.view.head_maps import (
     Outline,
+    opaque,
     outline,
     picture_under,
     scale_end,
@@ -26,6 +27,7 @@ from workbench.view.head_maps import (
 from workbench.view.raster import image
 from workbench.view.text import number, printable, shorten
 
+_SHARES = ColorScale(0.0, 1.0)
 LEAST = 0.01  # the end of a scale: a map with less on every patch stays dark
 _GAP, _CELL, _SIDE = 14, 12.0, 92.0
 _STYLE = (
@@ -186,12 +188,11 @@ def _cells(weights: np.ndarray, names: Sequence[str], y: float, head: str, *, to
     """One cell a word, shaded by its share of attention, the scale from 0 to 1."""
     wide = _SIDE / len(names)
     if not told:
-        shades = np.array([[signed(float(share)) for share in weights]], dtype=np.uint8)
-        yield image(shades, 0, y, _SIDE, _CELL)
+        yield image(opaque(np.asarray(weights)[None]), 0, y, _SIDE, _CELL)
     for k, (name, share) in enumerate(zip(names, weights, strict=True)) if told else ():
         tip = tooltip(f"{head} to {_label(name)}: {number(float(share))} of attention")
         place = f'x="{wide * k:.2f}" y="{y:.1f}" width="{wide:.2f}" height="{_CELL}"'
-        yield f'<rect {place} fill="{css(signed(float(share)))}">{tip}</rect>'
+        yield f"<rect {place} {fill(_SHARES.color(float(share)), _SHARES.dark(float(share)))}>{tip}</rect>"
     frame = f'x="0" y="{y:.1f}" width="{_SIDE}" height="{_CELL}"'
     yield f'<rect {frame} fill="none" stroke="#808890" stroke-opacity=".7"/>'
 

@@ -10,7 +10,7 @@ import numpy as np
 from workbench.core.show import card, shown_as, terminal
 from workbench.heads.every_head import Measurement
 from workbench.heads.table import LABEL, SHOWN, Portrait
-from workbench.view.color import limit
+from workbench.view.color import ColorScale, limit
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import table_html
 from workbench.view.text import escape, number
@@ -39,7 +39,15 @@ def measurement_svg(m: Measurement) -> str:
         unit=m.unit,
         row_title="layer",
         column_title="head",
+        scale=scale_of(m),
     )
+
+
+def scale_of(m: Measurement) -> ColorScale:
+    """Return the colours of a measurement: all shares from 0 to 1, other amounts from 0, signed ones around 0."""
+    if m.low == 0:
+        return ColorScale.of_amounts(m.values, high=1.0 if m.high == 1 else None)
+    return ColorScale(-1.0, 1.0) if (m.low, m.high) == (-1, 1) else ColorScale.around_zero(m.values)
 
 
 def shown_columns(portrait: Portrait) -> list[str]:

@@ -37,15 +37,11 @@
   const at = (p, l, h, q, k) => p.bytes[((l * p.heads + h) * p.tokens.length + q) * p.tokens.length + k];
   const rest = (p, l, h, q) => !p.taken ? "" :
     `; ${(p.taken[(l * p.heads + h) * p.tokens.length + q] / 255).toFixed(3)} goes to no key`;
-  const palette = Array.from({ length: 256 }, (_, v) => {
-    const stops = [[247, 247, 245], [190, 214, 235], [107, 163, 211], [37, 107, 173], [10, 58, 110]];
-    const where = (v / 255) * 4, low = Math.min(Math.floor(where), 3), part = where - low;
-    return stops[low].map((a, i) => Math.round(a + (stops[low + 1][i] - a) * part));
-  });
 
   const draw = (target, p, l, h) => {
     const n = p.tokens.length;
     const image = new ImageData(n, n);
+    const palette = Array.from({ length: 256 }, (_, v) => amountColor(v / 255));
     for (let q = 0; q < n; q++) for (let k = 0; k < n; k++) {
       image.data.set([...palette[at(p, l, h, q, k)], 255], 4 * (q * n + k));
     }
@@ -75,9 +71,9 @@
     }
     [...tokens.children].forEach((span, i) => {
       const v = state.query === null ? 0 : at(p, state.layer, state.head, state.query, i);
-      const [r, g, b] = palette[v];
-      span.firstChild.style.background = state.query === null ? "" : `rgb(${r},${g},${b})`;
-      span.firstChild.style.color = state.query === null ? "" : v > 140 ? "#fff" : "#16191d";
+      const color = amountColor(v / 255);
+      span.firstChild.style.background = state.query === null ? "" : `rgb(${color.join()})`;
+      span.firstChild.style.color = state.query === null ? "" : inkOn(color);
       span.classList.toggle("at", i === state.query);
       span.setAttribute("aria-pressed", String(i === state.query));
     });
@@ -134,6 +130,10 @@
     show();
   };
 
+  document.addEventListener("themechange", () => {
+    for (const button of sheet.querySelectorAll("button")) draw(button.firstChild, data[state.prompt], ...button.dataset.at.split(",").map(Number));
+    show();
+  });
   promptSelect.addEventListener("change", () => { state.prompt = Number(promptSelect.value); build(); });
   headSelect.addEventListener("change", () => choose(...headSelect.value.split(",").map(Number)));
   canvas.addEventListener("mousemove", (event) => {

@@ -33,11 +33,6 @@
     return column < wide ? row * wide + column : -1;
   };
   const map = (l, h, q) => Array.from({ length: patches() }, (_, i) => at(l, h, q, positionOf(i)));
-  const palette = (v) => {
-    const stops = [[247, 247, 245], [190, 214, 235], [107, 163, 211], [37, 107, 173], [10, 58, 110]];
-    const where = v * 4, low = Math.min(Math.floor(where), 3), part = where - low;
-    return stops[low].map((a, i) => Math.round(a + (stops[low + 1][i] - a) * part));
-  };
 
   const draw = (target, l, h, thumb) => {
     const look = now(), context = target.getContext("2d"), [rows, columns] = look.grid;
@@ -48,7 +43,7 @@
     if (look.image) context.drawImage(look.image, 0, 0, target.width, target.height);
     shares.forEach((share, i) => {
       const x = (i % columns) * wide, y = Math.floor(i / columns) * tall;
-      context.fillStyle = look.image ? `rgba(0,0,0,${DARKEST * (1 - share / top)})` : `rgb(${palette(share / top).join()})`;
+      context.fillStyle = look.image ? `rgba(0,0,0,${DARKEST * (1 - share / top)})` : `rgb(${amountColor(share / top).join()})`;
       context.fillRect(x, y, wide, tall);
     });
     const line = thumb ? 1 : 2;
@@ -88,9 +83,9 @@
       button.setAttribute("aria-pressed", String(button.dataset.at === headSelect.value));
     }
     for (const button of words.children) {
-      const k = Number(button.dataset.position), share = at(layer, head, query(), k);
-      button.firstChild.style.background = `rgb(${palette(share).join()})`;
-      button.firstChild.style.color = share > 0.55 ? "#fff" : "#16191d";
+      const k = Number(button.dataset.position), share = at(layer, head, query(), k), color = amountColor(share);
+      button.firstChild.style.background = `rgb(${color.join()})`;
+      button.firstChild.style.color = inkOn(color);
       button.lastChild.textContent = share.toFixed(2);
       button.classList.toggle("at", k === query());
       button.setAttribute("aria-pressed", String(k === state.pinned));
@@ -176,6 +171,7 @@
     state.patch = Math.max(0, Math.min(rows - 1, row)) * columns + Math.max(0, Math.min(columns - 1, column));
     show();
   });
+  document.addEventListener("themechange", () => show());
   which.addEventListener("change", () => { state.look = Number(which.value); build(); });
   headSelect.addEventListener("change", () => choose(...headSelect.value.split(",").map(Number)));
   document.body.addEventListener("click", (event) => {
