@@ -145,6 +145,15 @@ WISHES = (
         command="workbench replicate mass-in-region -m MODEL",
     ),
     Wish(
+        want="read where a head looks step by step, and compare two scanpaths",
+        functions=(
+            "heads.scanpath.scanpath",
+            "heads.scanpath.scanpath_distance",
+            "training.search_decoder.ScanpathDecoder",
+        ),
+        command="workbench replicate scanpath -m MODEL",
+    ),
+    Wish(
         want="prune heads of a tower, and group their patterns",
         functions=("heads.prune_metrics.prune_metrics", "heads.pattern_space.pattern_space"),
         command="workbench replicate vit-heads -m MODEL",
