@@ -16,7 +16,7 @@ from workbench.papers.kinds import Setting
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.paint import lay_out_many
 from workbench.training.search_decoder import (
-    Places,
+    SearchPlaces,
     ScanpathDecoder,
     decode,
     nearest_first,
@@ -66,7 +66,7 @@ def test_the_rule_takes_the_nearest_of_the_color_until_the_target():
 def test_steps_of_a_path_end_with_the_choice_to_end_and_no_place_is_fixated_twice():
     torch.manual_seed(0)
     there = torch.tensor([[True, True, True, False]])
-    places = Places(
+    places = SearchPlaces(
         torch.randn(1, 4, 6), torch.randn(1, 4, 2), there, torch.arange(4)[None], np.arange(4)[None]
     )
     steps = steps_of(places, [(2, 0)])

@@ -68,7 +68,7 @@ def single_targets(layout: SceneLayout) -> tuple[SceneLayout, Bool[np.ndarray, "
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class SearchPlaces:
     """What can be fixated in each picture: its objects, or its patches.
 
     Attributes:
@@ -100,8 +100,8 @@ class SearchScenes:
     shown: DrawnPictures
     target: Float[Tensor, "picture word"]
     paths: tuple[tuple[int, ...], ...]
-    objects: Places
-    patches: Places
+    objects: SearchPlaces
+    patches: SearchPlaces
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -120,7 +120,7 @@ class SearchSteps(NamedTuple):
         return SearchSteps(*(each[rows] for each in self))
 
 
-def steps_of(places: Places, paths: Sequence[tuple[int, ...]]) -> SearchSteps:
+def steps_of(places: SearchPlaces, paths: Sequence[tuple[int, ...]]) -> SearchSteps:
     """List every step of every path, its end included, which is a choice behind the last place."""
     many, rows = places.features.shape[1], []
     for picture, path in enumerate(paths):
@@ -166,8 +166,8 @@ def draw_searches(model: TransformerBridge, world: World, *, n: int, seed: int, 
         shown=shown,
         target=target,
         paths=tuple(search_path(shown.layout, picture) for picture in range(len(features))),
-        objects=Places(share @ features, share @ at, there, slots, slots.cpu().numpy()),
-        patches=Places(
+        objects=SearchPlaces(share @ features, share @ at, there, slots, slots.cpu().numpy()),
+        patches=SearchPlaces(
             features, at, torch.ones_like(owner, dtype=torch.bool), share.argmax(-1), owner.cpu().numpy()
         ),
     )
@@ -191,7 +191,7 @@ class ScanpathDecoder(nn.Module):
 
     def forward(
         self,
-        places: Places,
+        places: SearchPlaces,
         target: Float[Tensor, "picture word"],
         pictures: Int[Tensor, " step"],
         seen: Bool[Tensor, "step place"],
@@ -201,7 +201,7 @@ class ScanpathDecoder(nn.Module):
 
         Args:
             pictures: Of each step.
-            seen: Places that were fixated before it.
+            seen: SearchPlaces that were fixated before it.
             now: The place that is fixated, -1 in the beginning, when one looks at the middle.
         """
         at, there, wanted = places.at[pictures], places.there[pictures], target[pictures]
@@ -220,7 +220,7 @@ class ScanpathDecoder(nn.Module):
 
 
 def step_loss(
-    arm: ScanpathDecoder, places: Places, target: Float[Tensor, "picture word"], steps: SearchSteps
+    arm: ScanpathDecoder, places: SearchPlaces, target: Float[Tensor, "picture word"], steps: SearchSteps
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of the next fixation where all before it were right, in nats."""
     return cross_entropy(arm(places, target, steps.pictures, steps.seen, steps.now), steps.next)
@@ -228,7 +228,7 @@ def step_loss(
 
 @torch.no_grad()
 def decode(
-    arm: ScanpathDecoder, places: Places, target: Float[Tensor, "picture word"], pictures: Sequence[int]
+    arm: ScanpathDecoder, places: SearchPlaces, target: Float[Tensor, "picture word"], pictures: Sequence[int]
 ) -> list[tuple[int, ...]]:
     """Return the scanpath of each picture as objects, -1 for the ground; places that were fixated are not again."""
     rows = torch.as_tensor(list(pictures))
