@@ -16,8 +16,8 @@ from workbench.papers.kinds import Setting
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.paint import lay_out_many
 from workbench.training.search_decoder import (
-    SearchPlaces,
     ScanpathDecoder,
+    SearchPlaces,
     decode,
     nearest_first,
     search_path,
