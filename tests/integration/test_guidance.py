@@ -6,10 +6,22 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.core.errors import OptionError
+from workbench.core.errors import ModelError, OptionError
 from workbench.papers import guidance as study
 from workbench.papers.kinds import Setting
 from workbench.training.guidance import RecurrentNet, fit_guided, right_share, sequence_rows, unlikeness
+from workbench.training.guided_arms import (
+    ALONE,
+    ARMS,
+    GUIDE,
+    GUIDED,
+    SEEDS,
+    SHUFFLED,
+    UNTRAINED,
+    begin,
+    guided_arms,
+    keep_guided,
+)
 
 
 def test_rows_ask_for_copies_behind_the_mark_and_for_parity_everywhere():
@@ -40,8 +52,26 @@ def test_a_guide_draws_a_network_towards_itself_and_stays_as_it_was():
     assert right_share(net, rows).shape == (32,)
 
 
+def test_all_but_the_guide_begin_alike_and_kept_networks_come_back(tmp_path):
+    begun = begin("parity", 3)
+    for arm in (GUIDED, SHUFFLED, UNTRAINED):
+        same = zip(begun[ALONE].parameters(), begun[arm].parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in same)
+    arms = guided_arms(retrain=True, seeds=(3,), steps=2)
+    keep_guided(arms, steps=2, home=tmp_path)
+    back = guided_arms(seeds=(3,), steps=2, home=tmp_path)
+    rows = sequence_rows("parity", 4, 12, seed=5).inputs
+    for arm in ARMS:
+        own, kept = (found["parity", 3][arm] for found in (arms, back))
+        assert torch.equal(own.answer(own.layers(rows)), kept.answer(kept.layers(rows)))
+    with pytest.raises(ModelError, match="seeds"):
+        guided_arms(seeds=(4,), steps=2, home=tmp_path)
+    with pytest.raises(ModelError, match="another recipe"):
+        guided_arms(seeds=(3,), steps=3, home=tmp_path)
+
+
 def test_every_arm_is_judged_and_heads_are_compared():
-    options = study.GuidanceSizes(steps=3, rows=8, windows=2)
+    options = study.GuidanceSizes(steps=3, rows=8, windows=2, retrain=True)
     found = study.REPLICATION.run(
         Setting(model=wb.open_model("zoo:stdlib"), name="zoo:stdlib", options=options, seed=4)
     )
@@ -49,3 +79,16 @@ def test_every_arm_is_judged_and_heads_are_compared():
     verdicts = dict(zip(study.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
     assert verdicts["copy"] == "cannot be tested here"  # three steps teach the guide too little
     assert verdicts["heads"] != "cannot be tested here"
+
+
+def test_shipped_guides_do_what_their_card_says():
+    arms = guided_arms()
+    rows = sequence_rows("copy", 64, 8, seed=6)
+    for seed in SEEDS:
+        assert right_share(arms["copy", seed][GUIDE], rows).mean() > 0.9
+    with pytest.raises(OptionError, match="training anew"):
+        study.REPLICATION.run(
+            Setting(
+                model=wb.open_model("zoo:stdlib"), name="zoo:stdlib", options=study.GuidanceSizes(steps=3)
+            )
+        )

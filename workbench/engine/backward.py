@@ -283,7 +283,8 @@ def _quiet(module: nn.Module, original: Callable[[Tensor], Tensor]) -> Callable[
 def _activations(block: nn.Module) -> Iterator[tuple[nn.Module, str, Callable]]:
     """(owner, attribute, function) of each activation in a block: a module's ``forward``, or a plain function."""
     done: set[int] = set()
-    for module in block.modules():
+    own = getattr(block, "original_component", None)  # a layer of a tower is no submodule of its block
+    for module in (*block.modules(), *(own.modules() if isinstance(own, nn.Module) else ())):
         for name in _ACTIVATIONS:
             part = module._modules.get(name)
             if part is not None and id(part) not in done:

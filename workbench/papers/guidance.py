@@ -2,8 +2,8 @@
 
 A plain recurrent network copies badly, and a transformer of two layers is bad at the parity of all bits so far. Each is
 trained alone and guided by the other kind, which does the task: its layers are drawn, by debiased CKA, to those of the
-guide on the same rows. A guide that was never trained shows what its form alone gives. Two seeds of everything, each
-trained on the spot; then all heads of a model are compared by CKA.
+guide on the same rows. A guide that was never trained shows what its form alone gives. Two seeds of everything, shipped
+or trained anew; then all heads of a model are compared by CKA.
 
 Controls:
 - the same network without a guide
@@ -14,7 +14,6 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,18 +24,15 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.claims import Need
 from workbench.papers.kit.criteria import above, at_least, groups_differ
+from workbench.papers.kit.trained_arms import TRAININGS, TrainedSizes
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
-
-if TYPE_CHECKING:
-    from workbench.training.guidance import Task
 
 with lazily():
     from workbench.heads import grounds, kernel_alignment, observe
-    from workbench.training import guidance
+    from workbench.training import guidance, guided_arms
 
 # Criteria, fixed before anything was measured.
-SEEDS = (2000, 2001)
-LENGTHS: dict[Task, int] = {"copy": 8, "parity": 12}
 LEARNED, FIRST_SEED = 0.9, 20_000_000
 GUIDE, ALONE, GUIDED, SHUFFLED, UNTRAINED = (
     "the guide",
@@ -48,60 +44,48 @@ GUIDE, ALONE, GUIDED, SHUFFLED, UNTRAINED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidanceSizes:
-    """``steps`` of every training; ``rows`` that networks are judged on; ``windows`` of the text for heads."""
+class GuidanceSizes(TrainedSizes):
+    """How much is asked."""
 
-    steps: int = 250
-    rows: int = 300
-    windows: int = 8
+    rows: int = size(300, "that networks are judged on")
+    windows: int = size(8, "of the text for heads")
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.rows, self.windows) < 2:
+        super().__post_init__()
+        if self.windows < 2:
             raise OptionError(
-                f"steps is {self.steps}, rows {self.rows}, windows {self.windows}; at least 2 of each are needed",
-                hint="--set steps=2 --set rows=2 --set windows=2, or more",
+                f"windows is {self.windows}; at least 2 are needed", hint="--set windows=2, or more"
             )
 
 
 def measure(setting: Setting) -> Conditions:
-    """Train networks alone and guided on both tasks, then compare the heads of the model."""
-    o, c = setting.options, Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
-    found: dict[str, list[np.ndarray]] = {}
-    plan = [(task, seed) for task in LENGTHS for seed in SEEDS]
-    for task, seed in setting.each(plan, "training networks"):
-        for name, right in _arms(task, seed + 100 * setting.seed, o).items():
-            found.setdefault(f"{task}, {name}", []).append(right)
-    for name, each in found.items():
-        c[name] = np.mean(each, axis=0)
-    c.tables["Every network"] = [
-        {"network": name, "seed": seed, "right": float(right.mean())}
-        for name, each in found.items()
-        for seed, right in zip(SEEDS, each, strict=True)
-    ]
+    """Ask networks alone and guided on both tasks, then compare the heads of the model."""
+    c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
+    _networks(c, setting)
     _heads(c, setting)
     return c
 
 
-def _arms(task: Task, seed: int, o: GuidanceSizes) -> dict[str, np.ndarray]:
-    """Every arm's right answers on the same rows."""
-    kinds = (guidance.AttentionNet, guidance.RecurrentNet)
-    other, own = kinds if task == "copy" else kinds[::-1]
-    rows = guidance.sequence_rows(task, o.rows, LENGTHS[task], seed=FIRST_SEED + seed)
-    how: dict[str, Any] = {"steps": o.steps, "length": LENGTHS[task], "seed": seed}
-    guide, untrained = other(seed=seed + 7), other(seed=seed + 8)
-    guidance.fit_guided(guide, task, **how)
-    found = {GUIDE: guidance.right_share(guide, rows)}
-    arms: dict[str, dict[str, Any]] = {
-        ALONE: {},
-        GUIDED: {"guide": guide},
-        SHUFFLED: {"guide": guide, "shuffled": True},
-        UNTRAINED: {"guide": untrained},
-    }
-    for name, given in arms.items():
-        net = own(seed=seed)
-        guidance.fit_guided(net, task, **how, **given)
-        found[name] = guidance.right_share(net, rows)
-    return found
+def _networks(c: Conditions, setting: Setting) -> None:
+    """Right answers of every network of a task on the same rows, mean over its trainings."""
+    o = setting.options
+    if o.steps and not o.retrain:
+        raise OptionError("steps are those of a training anew", hint="--retrain --set steps=100")
+    seeds = [1000 + 10 * setting.seed + i for i in range(TRAININGS)] if o.retrain else guided_arms.SEEDS
+    found = guided_arms.guided_arms(
+        retrain=o.retrain, seeds=seeds, steps=o.steps or guided_arms.STEPS, progress=setting.progress
+    )
+    c.tables["Every network"] = rows = []
+    for task, length in guided_arms.LENGTHS.items():
+        asked = guidance.sequence_rows(task, o.rows, length, seed=[FIRST_SEED, setting.seed])
+        for arm in guided_arms.ARMS:
+            each = [guidance.right_share(found[task, seed][arm], asked) for seed in seeds]
+            c[f"{task}, {arm}"] = np.mean(each, axis=0)
+            rows += [
+                {"network": f"{task}, {arm}", "seed": seed, "right": float(right.mean())}
+                for seed, right in zip(seeds, each, strict=True)
+            ]
+    c.numbers["weights"] = "trained anew" if o.retrain else "shipped"
 
 
 def _heads(c: Conditions, setting: Setting) -> None:

@@ -4,7 +4,7 @@ LRP hands a network's output back to what made it, so that nothing is lost; Attn
 through attention. RelP (Rezaei Jafari et al. 2025) uses the same coefficients in place of gradients to estimate
 activation patching. Here: the relevance that arrives at every layer against the output, and estimates of the effect of
 every part at every position against exact patching, beside plain gradients (AtP). Salient relevance (Li et al. 2017) is
-tried on maps of tokens.
+tried on maps of tokens and of pictures.
 
 Controls:
 - networks with biases; the plain gradient: where conservation must not hold
@@ -24,8 +24,9 @@ from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, fact, untried
+from workbench.papers.kit import Claim, Conditions, Paper, fact
 from workbench.papers.kit.criteria import above, at_least, at_most, below, beyond, more
+from workbench.papers.pictured_relevance import add_pictures, picture_claims
 from workbench.papers.registry import add_paper
 from workbench.view.pictures import Heatmap, Scatter
 
@@ -43,7 +44,10 @@ ROUNDING = 1e-4  # share of the metric; float32 through a few layers is off by 1
 
 @dataclass(frozen=True, kw_only=True)
 class RelevanceSizes:
-    """Sizes. ``others`` are further models and tasks, as ``model task``; ``bias_free`` a model without biases."""
+    """Sizes. ``others`` are further models and tasks, as ``model task``; ``bias_free`` a model without biases.
+
+    ``pictures`` and ``draws`` of random places are those of ``zoo:marked``.
+    """
 
     task: str = "ioi"
     n_pairs: int = 32
@@ -51,6 +55,8 @@ class RelevanceSizes:
     n_pairs_others: int = 12
     bias_free: str = KV
     networks: int = 20
+    pictures: int = 150
+    draws: int = 40
 
 
 def measure(setting: Setting) -> Conditions:
@@ -63,6 +69,7 @@ def measure(setting: Setting) -> Conditions:
     _of_others(setting, c, own)
     _of_layers(setting, c, runs)
     _of_tokens(c, runs)
+    add_pictures(c, setting, o.pictures, o.draws)
     return c
 
 
@@ -252,11 +259,7 @@ CLAIMS = {
         "control has a region that matters as a whole, where it must help",
         where=SALIENT, control="planted region under noise: {planted, salient:.2f}, raw {planted, raw:.2f}",
     ),
-    "image": untried(
-        "salient relevance shows the regions of an image that a network attends to",
-        "the same measurement on pixels", "the models here read text; there are no images", why="",
-        where=SALIENT,
-    ),
+    **picture_claims(SALIENT),
 }  # fmt: skip
 REPLICATION = add_paper(Paper(
     name="relevance", title="Relevance propagation and relevance patching",

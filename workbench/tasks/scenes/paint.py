@@ -107,6 +107,13 @@ def owner_map(layout: SceneLayout, world: World) -> np.ndarray:
     return through_window(whole, layout) if world.zoom else whole
 
 
+def frame_map(layout: SceneLayout) -> np.ndarray:
+    """Say which pixels are of the white frame (picture, 48, 48), where the world draws one."""
+    cells = np.zeros((len(layout), N_CELLS, CELL, CELL), dtype=bool)
+    cells[np.arange(len(layout)), marked_cell(layout)] = templates()[FRAME, 0, 0, 0].astype(bool)
+    return whole_picture(cells)
+
+
 def coverage(owner: np.ndarray) -> np.ndarray:
     """Return the share of every patch that every slot covers: (picture, 36, 9), rows of patches from the top."""
     side = SIDE // PATCH
