@@ -140,7 +140,7 @@ SAME = "the same pictures, paired; each map at the threshold that suits it best"
 
 
 def _better(over: str, says: str, where: str) -> Claim:
-    return Claim(says, above(_iou(SALIENT), _iou(over)), why=SAME, where=where, needs=ABLE)
+    return Claim(says, above(_iou(SALIENT), _iou(over)), why=SAME, where=where, needs=ABLE, model=MODEL)
 
 
 def picture_claims(where: str) -> dict[str, Claim]:
@@ -154,13 +154,13 @@ def picture_claims(where: str) -> dict[str, Claim]:
             "salient relevance shows the regions of an image that a network attends to",
             above(OWN, OTHER),
             why="any map may prefer objects to background: the other objects of the picture are the control",
-            where=where, needs=ABLE,
+            where=where, needs=ABLE, model=MODEL,
         ),
         "regions at random": Claim(
             "its areas lie on what decides better than the same areas at random places",
             beats_draws(_iou(SALIENT), MOVED),
             why="form and size of the areas stay, only where they lie is drawn",
-            where="a control of ours", needs=ABLE,
+            where="a control of ours", needs=ABLE, model=MODEL,
         ),
         "regions, raw": _better(RAW, "its areas cover what decides better than the raw relevance map", where),
         "regions, AttnLRP": _better(
@@ -174,6 +174,6 @@ def picture_claims(where: str) -> dict[str, Claim]:
             "what its areas cover decides: without it more of the class is lost than without as much elsewhere",
             above(LOST, LOST_MOVED),
             why="as many cells as object and frame have; they get the picture's median colour",
-            where="an extension of ours", needs=ABLE,
+            where="an extension of ours", needs=ABLE, model=MODEL,
         ),
     }  # fmt: skip
