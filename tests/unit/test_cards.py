@@ -10,6 +10,7 @@ import pytest
 
 from workbench.model.builtin import ZOO, list_models
 from workbench.training import RECIPES
+from workbench.training.guided_arms import NAME as GUIDED
 from workbench.training.mixers.arms import COMPARISONS
 from workbench.training.routed_arms import NAME as TUNED
 from workbench.training.zoo_page import checkout, page
@@ -30,7 +31,9 @@ def test_every_built_in_model_has_a_recipe():
 
 def test_every_shipped_comparison_of_the_lab_has_its_card_and_weights():
     there = {path.name for path in (ZOO / "lab").iterdir()}
-    assert there == {f"{name}.{end}" for name in [*COMPARISONS, TUNED] for end in ("json", "safetensors")}
+    assert there == {
+        f"{name}.{end}" for name in [*COMPARISONS, TUNED, GUIDED] for end in ("json", "safetensors")
+    }
 
 
 def test_all_models_together_stay_small():

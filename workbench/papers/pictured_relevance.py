@@ -19,6 +19,8 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import CHANGE, SHARE
+from workbench.engine.rules import Backward
+from workbench.heads import crops
 from workbench.heads.localisation import best_iou, locate, mass_inside
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions
@@ -32,7 +34,7 @@ from workbench.view.pictures import HeadMaps
 
 with lazily():
     from workbench.evaluate import pixel_relevance, salient
-    from workbench.heads import crops, drawn_pictures, prune_metrics
+    from workbench.heads import drawn_pictures, prune_metrics
 
 if TYPE_CHECKING:
     from workbench.heads.drawn_pictures import DrawnPictures
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 MODEL, RIGHT, NOISE, SIDE, FIRST_SEED = "zoo:marked", 0.9, 0.04, 2, 9_000_000
 K, SCALES = 64, (1, 2, 4)  # cells most like a cell: more than an object and its frame have
 SALIENT, RAW, ATTN, PLAIN = "salient relevance", "CP-LRP", "AttnLRP", "gradient times pixel"
-RULES = {RAW: "cp-lrp", ATTN: "attnlrp", PLAIN: "plain"}
+RULES: dict[str, Backward] = {RAW: "cp-lrp", ATTN: "attnlrp", PLAIN: "plain"}
 SALIENT_PLAIN, MOVED = "gradient times pixel, salient", "salient areas moved at random"
 OWN, OTHER = "salient relevance on the framed object", "salient relevance on another object"
 LOST, LOST_MOVED = "lost with salient areas covered", "lost with the same areas covered at random places"
@@ -89,7 +91,7 @@ def add_pictures(c: Conditions, setting: Setting, n: int, draws: int) -> None:
         {"map": name, "overlap with object and frame": c.mean(_iou(name))}
         | {"with the object alone": float(best_iou(found, masks(drawn, frame=False)[0]).mean())}
         | {
-            "on object and frame": float(mass_inside(found, own).mean()),
+            "on object and frame": float(np.mean(mass_inside(found, own))),
             "lost if covered": float(without[name].mean()),
         }
         for name, found in maps.items()
