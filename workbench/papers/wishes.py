@@ -165,7 +165,11 @@ WISHES = (
     ),
     Wish(
         want="trace relevance back to tokens or patches",
-        functions=("evaluate.salient.token_relevance", "evaluate.salient.salient_relevance"),
+        functions=(
+            "evaluate.salient.token_relevance",
+            "evaluate.pixel_relevance.pixel_relevance",
+            "evaluate.salient.salient_relevance",
+        ),
         command="workbench replicate relevance -m MODEL",
     ),
     Wish(

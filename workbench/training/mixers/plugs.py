@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from workbench.core.errors import OptionError
 
+LEAKS_NAMED = 3
 Source = Literal["hidden", "embedding", "position", "another-text", "random-embeddings"]
 BESIDE: tuple[Source, ...] = ("another-text", "random-embeddings")  # of a row that runs beside the others
 Scores = Float[Tensor, "batch head query key"]
@@ -119,9 +120,10 @@ def check_allowed(allowed: Bool[Tensor, "*shape"], visible: Bool[Tensor, "query 
     allowed = allowed.to(visible.device) if allowed.ndim == 4 else allowed.to(visible.device)[None, None]
     leaks = (allowed & ~visible).flatten(0, 1).any(0).nonzero()
     if len(leaks):
-        query, key = leaks[0].tolist()
+        named = ", ".join(f"query {query} would see key {key}" for query, key in leaks[:LEAKS_NAMED].tolist())
+        more = "" if len(leaks) <= LEAKS_NAMED else f" and {len(leaks) - LEAKS_NAMED} more"
         raise OptionError(
-            f"the mask leaks: query {query} would see key {key} ({len(leaks)} such entries), and the model is causal",
+            f"the mask leaks: {named}{more} ({len(leaks)} such entries), and the model is causal",
             hint="mask & torch.ones(n, n, dtype=torch.bool).tril(), or a model with causal=False",
         )
     empty = (~allowed.any(-1)).flatten(0, 1).any(0).nonzero()
