@@ -18,7 +18,7 @@ from workbench.papers.options import Sizes
 from workbench.papers.registry import add_paper
 
 with lazily():
-    from workbench.model.multimodal_layout import multimodal_layout
+    from workbench.model import multimodal_layout
 
 SEEING = ("zoo:vlm", "zoo:vlm-mutual", "zoo:clip", "zoo:marked", "zoo:painter")
 TABLE = "Where a picture goes"
@@ -35,7 +35,7 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that takes no picture.
     """
-    own = multimodal_layout(setting.model)
+    own = multimodal_layout.multimodal_layout(setting.model)
     if own is None:
         raise ModelError(
             f"{setting.name} takes no picture; the survey is about models that see",
@@ -43,7 +43,7 @@ def measure(setting: Setting) -> Conditions:
         )
     rows = [{"model": setting.name, **own.row()}]
     for name in setting.each([name for name in SEEING if name != setting.name], "models"):
-        layout = multimodal_layout(setting.open(name))
+        layout = multimodal_layout.multimodal_layout(setting.open(name))
         rows += [{"model": name, **layout.row()}] if layout is not None else []
     return Conditions(tables={TABLE: rows}, numbers={"layout": own.to_dict()}, seed=setting.seed)
 

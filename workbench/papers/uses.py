@@ -57,9 +57,10 @@ def uses_of(module: str) -> tuple[str, ...]:
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Names of a module and what they stand for, of what it imports from `ROOMS`."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(tuple(_PACKAGES)):
+        if isinstance(node, ast.ImportFrom):
             for name in node.names:
-                yield name.asname or name.name, f"{node.module}.{name.name}"
+                if (whole := f"{node.module}.{name.name}").startswith(tuple(_PACKAGES)):
+                    yield name.asname or name.name, whole
 
 
 @cache
