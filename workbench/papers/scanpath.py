@@ -2,9 +2,9 @@
 
 The first object of a picture is searched for by a rule that is known: who searches looks at the objects of its color,
 the nearest first, from the middle on, until it is reached. Two decoders read frozen features, one of objects (with
-their true outlines), one of patches; both start alike and are trained on the same steps, with two seeds, anew in every
-run. A scanpath is judged by its edit distance over objects. Only a summary of the paper was read. Rate and steps were
-chosen on other pictures, where all but the claims about more objects could be seen.
+their true outlines), one of patches; both start alike and are trained on the same steps, with two seeds, anew in
+every run. A scanpath is judged by its edit distance over objects. Only a summary of the paper was read. Rate and
+steps were chosen on other pictures, where all but the claims about more objects could be seen.
 
 Controls:
 - the same decoder, told the target of another picture

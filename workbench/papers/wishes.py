@@ -154,6 +154,15 @@ WISHES = (
         command="workbench replicate scanpath -m MODEL",
     ),
     Wish(
+        want="see how quickly a model finds A among B, and whether that is so for B among A",
+        functions=(
+            "heads.visual_search.search_steps",
+            "heads.visual_search.full_displays",
+            "training.skewed_shapes.train_skewed",
+        ),
+        command="workbench replicate search-asymmetry -m MODEL",
+    ),
+    Wish(
         want="prune heads of a tower, and group their patterns",
         functions=("heads.prune_metrics.prune_metrics", "heads.pattern_space.pattern_space"),
         command="workbench replicate vit-heads -m MODEL",

@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from workbench.core.errors import ModelError
 from workbench.heads.attentive_probe import patch_features, standardised
 from workbench.heads.drawn_pictures import draw_pictures
+from workbench.heads.visual_search import cell_patches
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.looking_arrow import in_view, point_at_first
 from workbench.tasks.scenes.paint import owner_map
@@ -136,14 +136,8 @@ def draw_gazes(
     """
     shown = draw_pictures(model, world, n=n, seed=seed, change=lambda laid: point_at_first(laid, seed=seed))
     rows, columns = shown.grid
-    if rows % GRID or columns % GRID:
-        raise ModelError(
-            f"{rows} by {columns} patches do not divide {GRID} by {GRID} cells",
-            hint="-m zoo:marked, whose cells are two by two patches",
-        )
     owner = owner_map(shown.layout, shown.world)
-    cells = torch.arange(rows * columns).reshape(GRID, rows // GRID, GRID, columns // GRID).transpose(1, 2)
-    figure = cells.reshape(GRID * GRID, -1)[torch.as_tensor(shown.layout.arrow.astype(int) // 4)]
+    figure = torch.as_tensor(cell_patches(shown.grid))[torch.as_tensor(shown.layout.arrow.astype(int) // 4)]
     view = np.repeat(np.repeat(in_view(shown.layout), rows // GRID, 1), columns // GRID, 2)
     features = patch_features(model, shown, layer)
     return GazeScenes(
