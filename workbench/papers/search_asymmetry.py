@@ -129,7 +129,7 @@ def _own(c: Conditions, setting: Setting, draw: Any, seed: int) -> None:
             _steps(scaled, visual_search.scaled(draw(n=o.own, seed=seed + 1, odd=odd), known), odd[0])
             for odd in ((one, other), (other, one))
         ]
-        pairs[f"{SHAPES[one]} among {SHAPES[other]}s, less the reverse"] = steps[0] - steps[1]
+        pairs[f"{SHAPES[one]} in a field of {SHAPES[other]}, less the reverse"] = steps[0] - steps[1]
     half = o.own // 2
     chosen = max(pairs, key=lambda name: abs(pairs[name][:half].mean()))
     c.add(OWN, pairs[chosen][half:], unit=UNIT)
