@@ -124,6 +124,14 @@ class EmphasiseContent(Part, tag_field="kind", tag="emphasise", frozen=True):
     beta: int | float
 
 
+class BiasTowardsContent(Part, tag_field="kind", tag="bias-towards", frozen=True):
+    """Scores that are raised by similarity with the tensor ``reference``."""
+
+    heads: Heads
+    beta: int | float
+    queries: Places
+
+
 class SubstituteContent(Part, tag_field="kind", tag="substitute", frozen=True):
     """Other patterns in place of heads' own; those that were recorded are tensors, ``a0`` those of layer 0."""
 
@@ -168,6 +176,7 @@ Kept = (
     | ReinforceContent
     | RedistributeContent
     | EmphasiseContent
+    | BiasTowardsContent
     | SubstituteContent
     | RouteHeadsContent
     | StackContent
