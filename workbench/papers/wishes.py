@@ -125,6 +125,15 @@ WISHES = (
         command="workbench replicate correlation-attention -m MODEL",
     ),
     Wish(
+        want="draw attention to what is like a reference, such as an object of another picture",
+        functions=(
+            "edits.reference_bias.BiasTowards",
+            "edits.biased_scores.span_reference",
+            "heads.reference_scenes.fit_mixture",
+        ),
+        command="workbench replicate reference-bias -m MODEL",
+    ),
+    Wish(
         want="probe what patches know",
         functions=("heads.attentive_probe.fit_probe", "heads.attentive_probe.EfficientProbe"),
         command="workbench replicate efficient-probing -m MODEL",
