@@ -17,6 +17,7 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +34,9 @@ with lazily():
     import torch
 
     from workbench.heads import reference_scenes
+
+if TYPE_CHECKING:
+    from workbench.edits.edit import ModelEdit
 
 # Criteria, fixed before anything was measured.
 ROOM = 0.5  # of attention that is on the object already
@@ -74,7 +78,7 @@ def measure(setting: Setting) -> Conditions:
     c.numbers["strength"] = beta
     made = torch.Generator().manual_seed(seed)
     drawn_at_random = [torch.randn(kept.reference.shape, generator=made) for _ in range(o.draws)]
-    edits = {
+    edits: dict[str, list[ModelEdit | None]] = {
         PLAIN: [None],
         OWN: [kept.bias(beta)],
         OTHER: [kept.bias(beta, kept.reference.roll(1, dims=0))],
