@@ -171,10 +171,13 @@ def draw_references(model: TransformerBridge, *, n: int, seed: int) -> Reference
     laid[1] = replace(laid[1], **values)
     able = _once(laid[0]) & _once(laid[1])
     able &= able.cumsum() <= n
-    made = [
-        draw_pictures(model, WORLD, n=2 * n, seed=seed + i, change=lambda _, of=of: (of, able))
-        for i, of in enumerate(laid)
-    ]
+    made = []
+    for i, of in enumerate(laid):
+
+        def change(drawn: SceneLayout, of: SceneLayout = of) -> tuple[SceneLayout, np.ndarray]:
+            return of, able
+
+        made.append(draw_pictures(model, WORLD, n=2 * n, seed=seed + i, change=change))
     return ReferenceScenes(model=model, references=made[0], shown=made[1])
 
 
