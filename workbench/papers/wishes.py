@@ -134,6 +134,11 @@ WISHES = (
         command="workbench replicate reference-bias -m MODEL",
     ),
     Wish(
+        want="say in which order parts of a picture would be looked at, for a caption or any score",
+        functions=("heads.greedy_reveal.greedy_reveal", "heads.greedy_reveal.caption_score"),
+        command="workbench replicate greedy-reveal -m MODEL",
+    ),
+    Wish(
         want="probe what patches know",
         functions=("heads.attentive_probe.fit_probe", "heads.attentive_probe.EfficientProbe"),
         command="workbench replicate efficient-probing -m MODEL",
