@@ -9,7 +9,7 @@ import workbench as wb
 from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.edits.biased_scores import entering_layers, span_reference
 from workbench.edits.reference_bias import BiasTowards
-from workbench.heads.reference_scenes import draw_references, fit_mixture, from_zero_to_one
+from workbench.edits.reference_scenes import draw_references, fit_mixture, from_zero_to_one
 from workbench.model.hooks import forward
 from workbench.model.prompt import Prompt
 from workbench.papers import reference_bias as study

@@ -33,7 +33,7 @@ from workbench.papers.registry import add_paper
 with lazily():
     import torch
 
-    from workbench.heads import reference_scenes
+    from workbench.edits import reference_scenes
 
 if TYPE_CHECKING:
     from workbench.edits.edit import ModelEdit

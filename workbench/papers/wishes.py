@@ -129,7 +129,7 @@ WISHES = (
         functions=(
             "edits.reference_bias.BiasTowards",
             "edits.biased_scores.span_reference",
-            "heads.reference_scenes.fit_mixture",
+            "edits.reference_scenes.fit_mixture",
         ),
         command="workbench replicate reference-bias -m MODEL",
     ),
