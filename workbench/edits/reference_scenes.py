@@ -65,6 +65,12 @@ class ReferenceScenes:
         towards = self.reference if reference is None else reference
         return BiasTowards(heads=layers, reference=towards, beta=beta)
 
+    def random_directions(self, draws: int, seed: int) -> list[Float[Tensor, "picture layer d_model"]]:
+        """Draw directions in place of the references, one for each layer and picture: the control."""
+        made = torch.Generator().manual_seed(seed)
+        drawn = [torch.randn(self.reference.shape, generator=made) for _ in range(draws)]
+        return [each.to(self.reference) for each in drawn]
+
     @torch.no_grad()
     def looks(self, edit: ModelEdit | None = None) -> tuple[Localisation, Float[np.ndarray, " picture"]]:
         """Say where the class token looks, mean over all heads, and whether the object of the reference is named.
@@ -154,6 +160,15 @@ def fit_mixture(
             loss.backward()
             optimiser.step()
     return raw.detach().softmax(-1)
+
+
+def unfitted(
+    fitted: Float[Tensor, "item map"],
+) -> tuple[Float[Tensor, "item map"], Float[Tensor, "item map"]]:
+    """Return weights that nothing was fitted for: equal ones, and the last map alone."""
+    last = torch.zeros_like(fitted)
+    last[:, -1] = 1.0
+    return torch.full_like(fitted, 1 / fitted.shape[1]), last
 
 
 def draw_references(model: TransformerBridge, *, n: int, seed: int) -> ReferenceScenes:

@@ -31,8 +31,6 @@ from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 
 with lazily():
-    import torch
-
     from workbench.edits import reference_scenes
 
 if TYPE_CHECKING:
@@ -76,13 +74,11 @@ def measure(setting: Setting) -> Conditions:
     c.tables["Every strength, on the pictures for choosing"] = rows
     beta = STRENGTHS[int(np.argmax([row["on the object"] for row in rows[1:]]))]
     c.numbers["strength"] = beta
-    made = torch.Generator().manual_seed(seed)
-    drawn_at_random = [torch.randn(kept.reference.shape, generator=made) for _ in range(o.draws)]
     edits: dict[str, list[ModelEdit | None]] = {
         PLAIN: [None],
         OWN: [kept.bias(beta)],
         OTHER: [kept.bias(beta, kept.reference.roll(1, dims=0))],
-        RANDOM: [kept.bias(beta, each.to(kept.reference)) for each in drawn_at_random],
+        RANDOM: [kept.bias(beta, each) for each in kept.random_directions(o.draws, seed)],
     }
     for name, those in edits.items():
         looked = [kept.looks(edit) for edit in those]
@@ -91,9 +87,8 @@ def measure(setting: Setting) -> Conditions:
         c.add(f"named, {name}", named, within=SHARE, unit="share of answers that name the object")
     setting.progress(1 + len(STRENGTHS), 2 + len(STRENGTHS), "two numbers")
     fitted = kept.fitted()
-    layers = fitted.shape[1]
-    last = torch.eye(layers)[-1].to(fitted).expand_as(fitted)
-    mixed = {FITTED: fitted, EQUAL: torch.full_like(fitted, 1 / layers), LAST: last, DEALT: fitted.roll(1, 0)}
+    equal, last = reference_scenes.unfitted(fitted)
+    mixed = {FITTED: fitted, EQUAL: equal, LAST: last, DEALT: fitted.roll(1, 0)}
     for name, weights in mixed.items():
         unit = "overlap of mask and object"
         c.add(f"overlap, {name}", kept.overlap(weights), within=SHARE, unit=unit)
