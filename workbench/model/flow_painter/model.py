@@ -150,14 +150,23 @@ class PainterModel(PreTrainedModel):
         Returns:
             ``last_hidden_state``: the pixels of each patch of the clean picture (row, patch, 27).
         """
+        x = self.patch_in(to_patches(pixel_values, self.config.patch_size)) + self.places
+        return BaseModelOutput(last_hidden_state=self.through(x, input_ids, time))
+
+    def through(
+        self,
+        x: Float[Tensor, "row patch d_model"],
+        input_ids: Int[Tensor, "row word"],
+        time: Float[Tensor, " row"],
+    ) -> Float[Tensor, "row patch values"]:
+        """Run all layers on embedded patches, and return the pixels of each patch of the clean picture."""
         waves = time_waves(time, self.config.hidden_size)
         maps = self.time_out(nn.functional.silu(self.time_in(waves))).unflatten(-1, (-1, waves.shape[-1]))
         words = self.words(input_ids)
-        x = self.patch_in(to_patches(pixel_values, self.config.patch_size)) + self.places
         for layer in self.layers:
             x = layer(x, words, maps[:, :-2])
         shift, scale = (maps[:, -2:] + self.last_times)[:, :, None].unbind(1)
-        return BaseModelOutput(last_hidden_state=self.patch_out(normed(x) * (1 + scale) + shift))
+        return self.patch_out(normed(x) * (1 + scale) + shift)
 
     def words(self, input_ids: Int[Tensor, "row word"]) -> Float[Tensor, "row word d_model"]:
         """Return what cross-attention reads of each word: word, role and object together, normed."""

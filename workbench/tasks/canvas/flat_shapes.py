@@ -24,6 +24,7 @@ from workbench.tasks.canvas.words import (
 )
 
 Kind = Literal["trained", "never trained", "any"]
+FARTHEST = 0.4  # how near the object at the very top is; the ground is 0
 _NUMBERS = 10  # random numbers behind each picture
 
 
@@ -78,6 +79,24 @@ class Drawing:
         for mask, item in zip(self.masks, self.items, strict=True):
             picture[mask] = PALETTE[COLOURS.index(item.colour)]
         return picture
+
+    @property
+    def depth(self) -> np.ndarray:
+        """How near each pixel is, (24, 24), float32: 0 the ground, objects from .4 at the top to 1 at the bottom."""
+        found = np.zeros((SIDE, SIDE), dtype=np.float32)
+        for mask, (top, _) in zip(self.masks, self.corners, strict=True):
+            found[mask] = nearness(top)
+        return found
+
+
+def nearness(top: float) -> float:
+    """Return how near an object is whose first row is this one, as on a floor: .4 at the top, 1 at the bottom.
+
+    Example:
+        >>> nearness(0), nearness(15)
+        (0.4, 1.0)
+    """
+    return FARTHEST + (1 - FARTHEST) * top / (SIDE - OBJECT)
 
 
 @cache
