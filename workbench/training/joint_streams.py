@@ -48,7 +48,7 @@ CANNOT = "captions of another form; its depth is what this world calls so: objec
 class JointTuning:
     """How the arms are trained, beside seed and start."""
 
-    steps: int = 500
+    steps: int = 320
     batch: int = 32
     weight: float = 0.05  # of the loss about maps, in nats
     inner_rate: float = 0.01

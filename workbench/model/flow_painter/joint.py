@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from workbench.model.flow_painter.model import PainterConfig, PainterModel, from_patches, to_patches, velocity
+from workbench.model.flow_painter.patterns import watched_looks
 from workbench.model.flow_painter.sample import GUIDANCE, STEPS, check_sampling, noise, to_pixels
 from workbench.tasks.canvas.captions import read_captions, word_numbers
 from workbench.tasks.canvas.flat_shapes import Item
@@ -44,11 +45,12 @@ class JointPainter(PainterModel):
         """Predict; the clean pixels of both streams, patch by patch: (row, stream, patch, 27)."""
         patches = to_patches(pixel_values.flatten(0, 1), self.config.patch_size)
         x = (self.patch_in(patches) + self.places).unflatten(0, (-1, len(STREAMS))) + self.stream[:, None]
+        words = self.words(input_ids)
         if self.together:
-            out = self.through(x.flatten(1, 2), input_ids, time).unflatten(1, (len(STREAMS), -1))
+            out = self.through(x.flatten(1, 2), words, time).unflatten(1, (len(STREAMS), -1))
         else:
-            ids, t = (each.repeat_interleave(len(STREAMS), 0) for each in (input_ids, time))
-            out = self.through(x.flatten(0, 1), ids, t).unflatten(0, (-1, len(STREAMS)))
+            words, time = (each.repeat_interleave(len(STREAMS), 0) for each in (words, time))
+            out = self.through(x.flatten(0, 1), words, time).unflatten(0, (-1, len(STREAMS)))
         return BaseModelOutput(last_hidden_state=out)
 
 
@@ -140,23 +142,11 @@ def joint_word_maps(
     Args:
         kept: Is filled with one tensor a layer: shares of a patch's attention.
     """
-    handles = []
-
-    def look(module: nn.Module, given: tuple[Tensor, ...], wrote: Tensor) -> None:
-        hidden, read = given
-        q, k = (
-            part.unflatten(-1, (module.num_heads, -1)).transpose(1, 2)
-            for part in (module.q_proj(hidden), module.k_proj(read))
-        )
-        pattern = (q @ k.transpose(2, 3) * module.d_head**-0.5).softmax(-1)  # (row, head, patch, word)
+    looks: list[Tensor] = []
+    with watched_looks(model, looks):
+        yield
+    for pattern in looks:  # (row, head, patch, word)
         if model.together:
             kept.append(pattern.unflatten(2, (len(STREAMS), -1)).transpose(1, 2))
         else:
             kept.append(pattern.unflatten(0, (-1, len(STREAMS))))
-
-    try:
-        handles += [layer.cross_attn.register_forward_hook(look) for layer in model.layers]
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

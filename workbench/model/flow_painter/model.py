@@ -151,18 +151,17 @@ class PainterModel(PreTrainedModel):
             ``last_hidden_state``: the pixels of each patch of the clean picture (row, patch, 27).
         """
         x = self.patch_in(to_patches(pixel_values, self.config.patch_size)) + self.places
-        return BaseModelOutput(last_hidden_state=self.through(x, input_ids, time))
+        return BaseModelOutput(last_hidden_state=self.through(x, self.words(input_ids), time))
 
     def through(
         self,
         x: Float[Tensor, "row patch d_model"],
-        input_ids: Int[Tensor, "row word"],
+        words: Float[Tensor, "row word d_model"],
         time: Float[Tensor, " row"],
     ) -> Float[Tensor, "row patch values"]:
-        """Run all layers on embedded patches, and return the pixels of each patch of the clean picture."""
+        """Run all layers on embedded patches and words, and return the pixels of each patch of the clean picture."""
         waves = time_waves(time, self.config.hidden_size)
         maps = self.time_out(nn.functional.silu(self.time_in(waves))).unflatten(-1, (-1, waves.shape[-1]))
-        words = self.words(input_ids)
         for layer in self.layers:
             x = layer(x, words, maps[:, :-2])
         shift, scale = (maps[:, -2:] + self.last_times)[:, :, None].unbind(1)

@@ -104,11 +104,37 @@ def paint(
         >>> painted.pictures.shape, painted.verdicts()[0].binding
         (torch.Size([1, 24, 24, 3]), True)
     """
-    painter = require_painter(model)
-    check_sampling(steps=steps, guidance=guidance)
+    require_painter(model)
     asked = read_captions(captions)
     words = torch.from_numpy(word_numbers(asked))
-    x = noise(seed, range(len(asked)) if numbers is None else numbers, side=painter.config.image_size)
+    how: dict[str, Any] = {"seed": seed, "steps": steps, "guidance": guidance, "numbers": numbers}
+    pictures, predictions = paint_words(model, words, under=under, steer=steer, **how)
+    return Painted(captions=tuple(asked), pictures=pictures, predictions=predictions)
+
+
+@torch.no_grad()
+def paint_words(
+    model: TransformerBridge | PainterModel,
+    words: Int[Tensor, "row word"],
+    *,
+    seed: int = 0,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    under: Under | None = None,
+    steer: Steer | None = None,
+    numbers: Sequence[int] | None = None,
+) -> tuple[Float[Tensor, "row side side 3"], Float[Tensor, "step row side side 3"]]:
+    """Paint a picture for each row of words, given by number, as `paint` does.
+
+    Args:
+        words: Eight a row; words that no caption has are allowed, such as one that was learned.
+
+    Returns:
+        The pictures, and what was predicted at each step.
+    """
+    check_sampling(steps=steps, guidance=guidance)
+    side = require_painter(model).config.image_size
+    x = noise(seed, range(len(words)) if numbers is None else numbers, side=side)
     times, predictions = torch.linspace(0, 1, steps + 1), []
     for step in range(steps):
         t = times[step].expand(len(x))
@@ -120,7 +146,7 @@ def paint(
             predicted = empty + guidance * (predicted - empty)
         predictions.append(to_pixels(predicted))
         x = x + velocity(predicted, x, t) * (times[step + 1] - times[step])
-    return Painted(captions=tuple(asked), pictures=to_pixels(x), predictions=torch.stack(predictions))
+    return to_pixels(x), torch.stack(predictions)
 
 
 def predict(
