@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from workbench.core.errors import OptionError, ShapeError
 from workbench.model.flow_painter.model import PainterModel
+from workbench.model.flow_painter.patterns import attentions
 from workbench.model.flow_painter.sample import STEPS, noisy, predict, require_painter
 from workbench.model.hooks import hook_name
 from workbench.tasks.canvas.words import GRID, PATCH
@@ -146,16 +147,14 @@ class ReferenceLooks:
         time = step / self.steps
         read: list[Tensor] = []
         with ExitStack() as scope:
-            for layer in self.painter.layers:
-                handle = layer.self_attn.register_forward_pre_hook(
-                    lambda module, given: read.append(given[1])
-                )
+            for attention in attentions(self.painter):
+                handle = attention.register_forward_pre_hook(lambda module, given: read.append(given[1]))
                 scope.callback(handle.remove)
             x = noisy(self.pictures, t=time, seed=self.seed)
             predict(self.painter, x, torch.full((len(x),), time), self.words)
         with ExitStack() as scope:
-            for layer, beside in zip(self.painter.layers, read, strict=True):
-                handle = layer.self_attn.register_forward_pre_hook(_beside(beside))
+            for attention, beside in zip(attentions(self.painter), read, strict=True):
+                handle = attention.register_forward_pre_hook(_beside(beside))
                 scope.callback(handle.remove)
             yield
 

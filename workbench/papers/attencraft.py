@@ -139,7 +139,7 @@ def _chosen(painter: Any, drawings: Sequence[Drawing]) -> tuple[dict[str, Any], 
     """Return how masks fit the objects best, and the same of looks that are not spread."""
     looks, own = _looks(painter, drawings), truth(drawings)
     layers, heads = looks.cross.shape[1:3]
-    every = [
+    every: list[dict[str, Any]] = [
         dict(zip(("layer", "head", "own_layer", "power", "threshold"), each, strict=True))
         for each in product(range(layers), range(heads), range(layers), POWERS, THRESHOLDS)
     ]

@@ -200,4 +200,24 @@ WISHES = (
         functions=("training.mixers.comparison.train",),
         command="python -m workbench.training.mixers NAME",
     ),
+    Wish(
+        want="see where a painter looks for a word, and move or change an object by it",
+        functions=(
+            "heads.word_maps.word_maps",
+            "edits.guided_state.GuidedState",
+            "edits.word_looks.WordLooks",
+            "edits.flow_edit.flow_edit",
+        ),
+        command="workbench paint CAPTION --edit EDIT",
+    ),
+    Wish(
+        want="find a concept in a picture by attention, and learn a new word for it",
+        functions=("heads.concept_mask.concept_map", "training.new_words.learn_words"),
+        command="workbench replicate attencraft -m MODEL",
+    ),
+    Wish(
+        want="keep two subjects of one picture apart, or let a picture use a reference",
+        functions=("edits.isolation.isolate", "edits.isolation.ReferenceLooks"),
+        command="workbench replicate isolation-reposition -m MODEL",
+    ),
 )

@@ -48,7 +48,7 @@ CANNOT = "captions of another form; its depth is what this world calls so: objec
 class JointTuning:
     """How the arms are trained, beside seed and start."""
 
-    steps: int = 320
+    steps: int = 250
     batch: int = 32
     weight: float = 0.05  # of the loss about maps, in nats
     inner_rate: float = 0.01
@@ -108,7 +108,7 @@ def train_joint(
         drawings = draw_many(seed, range(step * tuning.batch, (step + 1) * tuning.batch))
         for each in taught:
             cast(Teaching, each).follow(step)
-        how = {"seed": seed * 1_000_003 + step, "weight": tuning.weight}
+        how: dict[str, Any] = {"seed": seed * 1_000_003 + step, "weight": tuning.weight}
         return reduce(
             add, (loss_of(arm, model, drawings, **how) for arm, model in zip(arms, models, strict=True))
         )

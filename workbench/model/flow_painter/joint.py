@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -57,7 +58,7 @@ class JointPainter(PainterModel):
 @torch.no_grad()
 def joint_from(painter: PainterModel, *, seed: int = 0, together: bool = True) -> JointPainter:
     """Return a painter of two streams that begins as a painter of pictures, with a small random label of depth."""
-    made = JointPainter(painter.config, together=together)
+    made = JointPainter(cast(PainterConfig, painter.config), together=together)
     made.load_state_dict({**painter.state_dict(), "stream": made.stream})
     made.stream[1].normal_(0, 0.5, generator=torch.Generator().manual_seed(seed))
     return made

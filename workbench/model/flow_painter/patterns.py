@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,12 +29,17 @@ def watched_looks(
         assert isinstance(module, PainterAttention)
         kept.append(pattern_of(module, *given))
 
-    handles = [getattr(layer, stack).register_forward_hook(look) for layer in model.layers]
+    handles = [attention.register_forward_hook(look) for attention in attentions(model, stack)]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def attentions(model: PainterModel, stack: Stack = "self_attn") -> list[PainterAttention]:
+    """Return the attention of every layer."""
+    return [cast(PainterAttention, getattr(layer, stack)) for layer in model.layers]
 
 
 def pattern_of(

@@ -1,0 +1,155 @@
+"""Masks of concepts, new words, isolated subjects and references of a painter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import workbench as wb
+from tests.integration.test_painter import ONE, RED, fresh
+from workbench.core.errors import ModelError, OptionError, ShapeError
+from workbench.edits.isolation import NOBODY, ReferenceLooks, halves, isolate, isolated
+from workbench.heads.concept_mask import concept_map, concept_mask, mask_overlap, picture_looks
+from workbench.model.flow_painter.model import PainterModel
+from workbench.model.flow_painter.sample import from_pixels, noise, noisy, paint, predict
+from workbench.tasks.canvas.captions import word_numbers
+from workbench.tasks.canvas.flat_shapes import draw_many
+from workbench.training.map_alignment import map_alignment
+from workbench.training.new_words import WordTuning, class_words, learn_words, new_captions
+
+HALVES = halves(64, first_side=[0])
+WORDS = torch.tensor([[0] * 4 + [1] * 4])
+
+
+@pytest.fixture(scope="module")
+def bare() -> PainterModel:
+    return fresh()
+
+
+@pytest.fixture(scope="module")
+def opened(bare):
+    return wb.open_model(bare)
+
+
+def test_a_map_is_spread_along_what_patches_look_at_and_left_where_they_look_at_themselves():
+    cross = torch.tensor([[0.0, 1.0, 0.5]])
+    assert torch.equal(concept_map(cross, torch.eye(3)[None], power=4), cross)
+    assert torch.equal(concept_map(cross, torch.full((1, 3, 3), 1 / 3), power=0), cross)
+    moved = torch.tensor([[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]])
+    assert concept_map(cross, moved, power=2).tolist() == [
+        [0.5, 0.0, 1.0]
+    ]  # by hand: two steps along the ring
+    assert concept_mask(torch.tensor([0.0, 1.0, 0.5]), threshold=0.6).tolist() == [False, True, False]
+    assert mask_overlap(torch.tensor([True, False]), torch.tensor([True, True])).item() == 0.5
+    with pytest.raises(OptionError, match="power is -1"):
+        concept_map(cross, torch.eye(3)[None], power=-1)
+    with pytest.raises(OptionError, match="threshold is 2"):
+        concept_mask(cross, threshold=2)
+
+
+def test_maps_and_patterns_of_other_patches_are_refused(unchecked):
+    with pytest.raises(ShapeError, match="same patches"):
+        concept_map(torch.ones(1, 3), torch.eye(2)[None])
+    with pytest.raises(ShapeError, match="same patches"):
+        map_alignment(torch.ones(3), torch.ones(2, dtype=torch.bool))
+
+
+def test_the_loss_of_a_map_by_hand():
+    mask = torch.tensor([True, False, False, True])
+    assert map_alignment(torch.tensor([0.2, 0.0, 0.0, 0.2]), mask).item() == pytest.approx(0, abs=1e-7)
+    # evenly over four of which two are right: (4 x (1/4)^2) x 2
+    assert map_alignment(torch.ones(4), mask).item() == pytest.approx(0.5)
+    with pytest.raises(ShapeError, match="no patch"):
+        map_alignment(torch.ones(4), torch.zeros(4, dtype=torch.bool))
+
+
+def test_looks_of_a_picture_are_the_patterns_of_its_pass(bare, opened):
+    words = torch.from_numpy(word_numbers([RED]))
+    clean = torch.zeros(1, 3, 24, 24)
+    seen = picture_looks(bare, clean, words, t=0.25, seed=2)
+    x = noisy(clean, t=0.25, seed=2)
+    _, cache = opened.run_with_cache(input_ids=words, pixel_values=x, time=torch.tensor([0.25]))
+    torch.testing.assert_close(seen.own[:, 1], cache["blocks.1.attn.hook_pattern"])
+    torch.testing.assert_close(seen.cross[:, 2], cache["cross.blocks.2.attn.hook_pattern"])
+
+
+def test_new_words_are_added_and_nothing_else_changes(bare):
+    drawn = draw_many(3, range(2), objects=2)
+    before = {name: value.clone() for name, value in bare.state_dict().items()}
+    masks = torch.zeros(2, 2, 64, dtype=torch.bool)
+    masks[:, 0, :32], masks[:, 1, 32:] = True, True
+    how = {"tuning": WordTuning(steps=3, rate=0.3, weight=1.0), "seed": 1}
+    plain, guided = learn_words(bare, drawn, **how), learn_words(bare, drawn, masks, **how)
+    assert all(torch.equal(value, before[name]) for name, value in bare.state_dict().items())
+    assert guided.word.shape[0] == bare.word.shape[0] + 4 and torch.equal(guided.word[:13], bare.word)
+    assert not torch.equal(guided.word[13:], plain.word[13:])
+    asked = new_captions(drawn, swapped=True)
+    assert asked[1, [1, 5]].tolist() == [15, 16] and asked[1, 3] == class_words(drawn)[1, 7]
+    clean = from_pixels(torch.from_numpy(drawn[0].pixels)[None])
+    closer = [
+        map_alignment(
+            picture_looks(m, clean, asked[:1]).cross[..., [1, 5]].movedim(-1, 1).mean((2, 3)), masks[:1]
+        )
+        for m in (plain, guided)
+    ]
+    assert float(closer[1].mean()) < float(closer[0].mean())
+    with pytest.raises(ShapeError, match="each picture has 2"):
+        learn_words(bare, drawn, masks[:1])
+    with pytest.raises(OptionError, match="two objects"):
+        class_words(draw_many(3, range(1), objects=1))
+
+
+def test_who_may_look_at_whom_by_hand():
+    assert isolated(torch.tensor([0, NOBODY]), torch.tensor([0, 1])).tolist() == [[True, False], [True, True]]
+
+
+def test_isolated_subjects_do_not_feel_each_other_and_the_model_is_given_back(opened):
+    words, t = torch.from_numpy(word_numbers([RED])), torch.tensor([0.3])
+    x = noise(0, range(1), side=24)
+    with torch.no_grad():
+        before = predict(opened, x, t, words)
+        other = x.clone()
+        other[..., 12:] += 1
+        left = word_numbers([RED])
+        left[0, 5] = 3
+        with isolate(opened, HALVES, WORDS):
+            one, two = predict(opened, x, t, words), predict(opened, other, t, torch.from_numpy(left))
+        with isolate(opened, HALVES, WORDS, to_words=False, among=False):
+            neither = predict(opened, x, t, words)
+        after = predict(opened, x, t, words)
+    assert torch.equal(one[..., :12], two[..., :12]) and not torch.equal(one[..., 12:], two[..., 12:])
+    assert not torch.allclose(one, before) and torch.equal(before, after) and torch.equal(neither, before)
+
+
+def test_a_reference_that_is_the_picture_itself_changes_nothing_and_another_does(bare):
+    """Keys twice over have the softmax of keys once: the reference at the same state, with the same words."""
+    words, x = torch.from_numpy(word_numbers([RED])), torch.zeros(1, 3, 24, 24)
+    same = ReferenceLooks(bare, x, words, moves=[(0, 0)], steps=4, seed=5)
+    with torch.no_grad():
+        state, t = noisy(x, t=0.5, seed=5), torch.tensor([0.5])
+        plain = predict(bare, state, t, words)
+        with same(2):
+            found = predict(bare, state, t, words)
+        moved = ReferenceLooks(bare, noise(9, range(1), side=24), words, moves=[(2, 1)], steps=4)
+        with moved(2):
+            other = predict(bare, state, t, words)
+        torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(other, plain, atol=1e-3)
+        assert torch.equal(predict(bare, state, t, words), plain)
+    assert torch.equal(moved.pictures, noise(9, range(1), side=24).roll((6, 3), (-2, -1)))
+
+
+def test_subjects_that_cannot_be_meant_are_refused(opened, bare):
+    with pytest.raises(OptionError, match="no square"):
+        halves(10, first_side=[0])
+    with pytest.raises(OptionError, match="without any word"), isolate(opened, HALVES, WORDS * 0):
+        pass
+    with pytest.raises(ShapeError, match="2 pictures are painted"):
+        paint(opened, [RED, ONE], steps=1, under=lambda step: isolate(opened, HALVES, WORDS))
+    with (
+        pytest.raises(ModelError, match="does not paint"),
+        isolate(wb.open_model("zoo:marked"), HALVES, WORDS),
+    ):
+        pass
+    with pytest.raises(ShapeError, match="1 references, 1 captions and 2 moves"):
+        ReferenceLooks(bare, torch.zeros(1, 3, 24, 24), WORDS, moves=[(0, 0), (1, 1)])
