@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.both_ways import TAKEN_APART, planted_ladder, verdicts
 from tests.integration.test_mixers import IDS, SHAPE, SOFTMAX
 from workbench.core.errors import OptionError
 from workbench.heads import indicators, pattern_shape
 from workbench.papers import deconstructing as paper
-from workbench.papers.kit import Conditions
 from workbench.tasks.streams.gists import FILLER, KEY, KINDS, MARK, TITLE, VALUE, WORDS, gist_rows
 from workbench.training.mixers.arms import get_comparison
 from workbench.training.mixers.lab import Lab
@@ -116,16 +116,8 @@ def test_arms_lose_one_thing_in_all_layers_or_in_odd_ones():
     assert not empty[1].any() and empty[0].any()
 
 
-def judged(alone: float, odd: float, fixed: float, none: float):
-    c = Conditions()
-    draw = np.random.default_rng(1).random(400)
-    levels = {paper.STANDARD: 0.99, paper.KEY_ONLY: alone, paper.hybrid(paper.KEY_ONLY): odd}
-    levels |= {paper.RANDOM_QK: 0.75, paper.FIXED: fixed, paper.NONE: none}
-    for part in ("", ", training 1", ", training 2"):
-        for name, level in levels.items():
-            c[name + part] = (draw < level).astype(float)
-        c[paper.CHANCE + part] = np.full(400, 1 / WORDS)
-    return [paper.CLAIMS[name].by(c).holds for name in ("hybrid, key-only", "learned", "mixing")]
+def judged(**planted: float) -> list[bool]:
+    return verdicts(paper.CLAIMS, TAKEN_APART, planted_ladder(**planted))
 
 
 def test_verdicts_go_both_ways():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import workbench as wb
+from benchmarks.both_ways import MIXTURE, planted_routers, verdicts
 from tests.integration.test_edits import run, seen
 from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.edits.file import load_edit, save_edit
@@ -24,7 +25,6 @@ from workbench.edits.off import turn_off
 from workbench.edits.route_heads import RouteHeads
 from workbench.papers import mixture_of_heads as paper
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Conditions
 from workbench.training import routed_arms
 from workbench.training.mixers.head_gates import MixtureOfHeads
 from workbench.training.mixers.plugs import Content, Width
@@ -190,23 +190,8 @@ def test_tuning_leaves_the_model_and_learns_only_what_is_routed(tmp_path):
 
 
 def judged(learned: float, random: float, same: float, gain: float = 0.0):
-    c = Conditions(unit=paper.UNIT, within=None)
-    noise = np.random.default_rng(0).normal(0, 0.2, 40) + 2.5
-    for i in ("", ", training 1", ", training 2"):
-        levels = {
-            "all heads": 0.0,
-            "learned": learned,
-            "query-norm": learned,
-            "random": random,
-            "same heads": same,
-        }
-        for arm, more in levels.items():
-            c[arm + i] = noise + more + 0.001 * np.cos(np.arange(40))
-        c[paper.LIMIT + i] = (1 + paper.NEARLY) * c["all heads" + i]
-    c[paper.AS_IS] = c["all heads"] + gain
-    c.numbers["gain of tuning"] = gain
-    wanted = ("back, learned", "learned, random", "learned, same")
-    return [paper.CLAIMS[name].by(c).holds for name in wanted], paper.FIT[0].met(c)
+    c = planted_routers(learned, random, same, gain)
+    return verdicts(paper.CLAIMS, MIXTURE, c), paper.FIT[0].met(c)
 
 
 def test_verdicts_go_both_ways():
