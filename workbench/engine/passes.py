@@ -34,6 +34,8 @@ from workbench.model.unhooked import entering, read_out
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from workbench.engine.restarted_tower import TowerRestart
+
 LOGITS = 2**25  # numbers in one block of logits
 ENTERED = 2**26  # numbers of what enters the first layer that are kept, where towers made them
 
@@ -52,12 +54,14 @@ class Passes(WatchedModel):
 
     Attributes:
         not_plain: Batches that plain blocks are not used for, and why.
+        restarts: How rows start in a tower on a run of a batch, or why the hooked model must run.
     """
 
     def __init__(self, model: TransformerBridge | Sealed, wiring: Wiring, metric: Metric) -> None:
         super().__init__(model, wiring)
         self.metric = metric
         self.not_plain: dict[tuple[int, int], str] = {}
+        self.restarts: dict[tuple[str | None, str, int, int], TowerRestart | str] = {}
         # metric of passes that were recorded, and which of their pairs are answered rightly
         self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
         self._entered: dict[Prompt, Tensor] = {}  # what enters the first layer of prompts with pictures
@@ -65,7 +69,7 @@ class Passes(WatchedModel):
     def forget(self) -> None:
         """Forget everything that was measured."""
         super().forget()
-        for held in (self._seen, self.not_plain, self._entered):
+        for held in (self._seen, self.not_plain, self.restarts, self._entered):
             held.clear()
 
     def last_only(self, batch: Batch) -> bool:
@@ -183,7 +187,7 @@ class Passes(WatchedModel):
             for one in (*begin, *beside):
                 inside.enter_context(resume_from(stack_of(self.model, one.tower), one.layer, one.resid))
             inside.enter_context(self.model.hooks(fwd_hooks=list(fwd_hooks)))
-            return self._read(batch, hooks.forward(self.model, prompt, last_only=self.last_only(batch)))
+            return self.read(batch, hooks.forward(self.model, prompt, last_only=self.last_only(batch)))
 
     def _behind(
         self,
@@ -294,8 +298,8 @@ class Passes(WatchedModel):
             )
         return found[0] if len(found) == 1 else torch.cat(found)
 
-    def _read(self, batch: Batch, out: Tensor) -> Tensor:
-        """The part of the model's output that the metric reads."""
+    def read(self, batch: Batch, out: Tensor) -> Tensor:
+        """Return the part of the model's output that the metric reads."""
         if self.metric.reads == "all":
             return out
         if out.shape[1] == 1:
@@ -368,7 +372,7 @@ class Passes(WatchedModel):
         if isinstance(blocks, str):
             out, found = record(self.model, prompt, names, last_only=self.last_only(batch))
             if answer and isinstance(out, Tensor) and self.is_bare():
-                output = self._read(batch, out)
+                output = batch.cache[run, "output"] = self.read(batch, out)
                 rightly: list[Tensor] = []
                 self._answered(batch, output, rightly)
                 self._note(batch, run, self.measure(batch, output), rightly)

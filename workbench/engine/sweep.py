@@ -41,9 +41,11 @@ from workbench.engine.restart import (
     together,
     without_plain_blocks,
 )
+from workbench.engine.restarted_tower import stays_in_layer, tower_names, tower_restart, without_restart
 from workbench.engine.store import SweepStore
 from workbench.model.hooks import hook_name
 from workbench.model.inner_towers import VISION
+from workbench.model.lens import is_tower
 from workbench.model.memory import is_out_of_memory
 from workbench.model.sight import PIXELS, sight_of
 
@@ -313,6 +315,14 @@ def _part(
 ) -> np.ndarray:
     """``(intervention, pair)`` metric values of interventions that all start at one layer of one stack."""
     tower, layer = where
+    inside = np.array([stays_in_layer(i) for i in interventions])
+    chosen = [i for i, stays in zip(interventions, inside, strict=True) if stays]
+    if chosen and (found := _in_tower(runs, batch, where, chosen, base, means)) is not None:
+        whole = np.empty((len(interventions), len(batch)))
+        whole[inside] = found
+        if others := [i for i, stays in zip(interventions, inside, strict=True) if not stays]:
+            whole[~inside] = _part(runs, batch, where, others, base, means)
+        return whole
     order = together(interventions, runs.set_names)
     interventions = [interventions[i] for i in order]
     local = sum(is_local(i, runs.set_names) for i in interventions)
@@ -354,13 +364,48 @@ def _part(
     return values
 
 
+def _in_tower(
+    runs: PairedRuns,
+    batch: Batch,
+    where: tuple[str, int],
+    interventions: Sequence[Intervention],
+    base: RunName,
+    means: Means | None,
+) -> np.ndarray | None:
+    """The same by plain functions of a tower's layers; None where these are not the model."""
+    tower, layer = where
+    if runs.sealed or not is_tower(runs.model):
+        return None
+    _record(runs, batch, interventions, base, whole=False, also=tower_names(runs, tower or None))
+    start = tower_restart(runs, batch, tower or None, base)
+    if isinstance(start, str):
+        return None
+    size, found = start.at_once(), []
+    try:
+        for i in range(0, len(interventions), size):
+            found.append(start.values(layer, interventions[i : i + size], means).double().cpu().numpy())
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+        if not is_out_of_memory(problem):
+            raise
+        without_restart(runs, batch, tower or None, base)
+        return None
+    return np.concatenate(found)
+
+
 def _record(
-    runs: PairedRuns, batch: Batch, interventions: Sequence[Intervention], base: RunName, *, whole: bool
+    runs: PairedRuns,
+    batch: Batch,
+    interventions: Sequence[Intervention],
+    base: RunName,
+    *,
+    whole: bool,
+    also: Sequence[str] = (),
 ) -> None:
     """Keep what all parts of this batch will read, in one pass over each run instead of one for each layer.
 
     Args:
         whole: And what plain blocks read when they start in a layer.
+        also: And these hooks of the base run.
     """
     edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
     layers = range(runs.wiring.n_layers)
@@ -376,6 +421,7 @@ def _record(
         wanted[base] |= {hook_name("resid", n, found.prefix) for n in range(found.n_layers)}
     if whole:
         wanted[base] |= set(kept_names(runs))
+    wanted[base] |= set(also)
     for run, names in wanted.items():
         if names:
             runs.activations(batch, run, sorted(names))

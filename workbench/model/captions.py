@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CAPTIONS, BLOCKS, ROWS = "captions", "caption_of", "row_of"
 """Extras: ids of all captions in one row, which caption each is of, and which row of the whole batch a row is."""
+SEEN, READ = "picture_vectors", "caption_vectors"
+"""Extras: what a tower has made of pictures and of captions, where it is known: that tower is not run."""
 _VIEWS = "_workbench_captioned"
 Stack = Literal["vision", "text"]
 

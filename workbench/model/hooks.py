@@ -35,8 +35,10 @@ __all__ = [
     "call",
     "component",
     "forward",
+    "hand_on_one",
     "hook_name",
     "keeps_logits",
+    "layers_give",
     "norm_before",
     "output_matrix",
     "pattern_is_live",
@@ -117,6 +119,37 @@ def resume_from(
         entry.fwd_hooks[:] = [h for h in entry.fwd_hooks if h is not handle]
         for block in skipped:
             object.__delattr__(block, "forward")
+
+
+@contextmanager
+def layers_give(
+    stack: TransformerBridge | TowerStack, resid: Float[Tensor, "row pos d_model"]
+) -> Iterator[dict[str, Any]]:
+    """Inside, a call runs no layer of a stack: ``resid`` is what leaves the last one; yields what layers are told.
+
+    It may have more rows than what the call is given.
+    """
+    layers, in_tuple = [_inner(stack, block) for block in stack.blocks], max(_forms(stack)) > 0
+    told: dict[str, Any] = {}
+
+    def give(*args: Any, **kwargs: Any) -> Any:
+        told.update(kwargs, args=args[1:])
+        return (resid,) if in_tuple else resid
+
+    for layer in layers:
+        object.__setattr__(layer, "forward", give)
+    try:
+        yield told
+    finally:
+        for layer in layers:
+            object.__delattr__(layer, "forward")
+
+
+def hand_on_one(stack: TransformerBridge | TowerStack) -> bool:
+    """Say whether each layer of a stack hands one tensor to the next, and nothing else reads it."""
+    return (
+        len(set(_forms(stack))) == 1 and max(_forms(stack)) <= 1 and not getattr(stack, "read_within", False)
+    )
 
 
 def call(bridge: TransformerBridge, prompt: Prompt, **options: Tensor) -> Any:

@@ -106,23 +106,21 @@ def _measured(bridge: TransformerBridge, prompt: Prompt) -> Blocks | str:
     limit = ALIKE[out.dtype]
     if not unlike(blocks, resid) <= limit:
         return NOT_PLAIN
-    if prompt.extras or not (blocks.embed and _is_near(_tried(blocks.embed, prompt.ids), resid[0], limit)):
+    if prompt.extras or not (blocks.embed and is_near(_tried(blocks.embed, prompt.ids), resid[0], limit)):
         blocks.embed = None
     hidden, last = resid[-1][:, -1], prompt.last
-    if not _is_near(read_out(bridge, blocks, hidden, last), out, limit):
+    if not is_near(read_out(bridge, blocks, hidden, last), out, limit):
         return "what leaves the last block does not decide the logits"
-    blocks.ends_plainly, blocks.d_out = _is_near(plain_end(bridge, hidden), out, limit), out.shape[-1]
+    blocks.ends_plainly, blocks.d_out = is_near(plain_end(bridge, hidden), out, limit), out.shape[-1]
     columns = prompt.ids.unique()
     by_column = _tried(read_out, bridge, blocks, hidden, last, columns)
-    blocks.by_column = component(bridge, "unembed") is not None and _is_near(
-        by_column, out[:, columns], limit
-    )
+    blocks.by_column = component(bridge, "unembed") is not None and is_near(by_column, out[:, columns], limit)
     whole = read_out(bridge, blocks, blocks.walk(resid[0])[:, -1], last)
-    return blocks if _is_near(whole, out, 10 * limit) else NOT_PLAIN  # rounding adds up over layers
+    return blocks if is_near(whole, out, 10 * limit) else NOT_PLAIN  # rounding adds up over layers
 
 
-def _is_near(made: Tensor | None, own: Tensor, limit: float) -> bool:
-    """In units of the largest number of each row: one huge token hides nothing in the others."""
+def is_near(made: Tensor | None, own: Tensor, limit: float) -> bool:
+    """Say whether two tensors agree, in units of the largest number of each row: no huge token hides others."""
     if made is None or made.shape != own.shape:
         return False
     return bool(((made - own).abs() <= limit * (1e-3 + own.abs().amax(-1, keepdim=True))).all())
@@ -172,10 +170,24 @@ def unlike(blocks: Blocks, resid: list[Tensor]) -> float:
     worst = 0.0
     for layer in range(len(blocks)):
         made, x, own = blocks.run(layer, resid[layer].clone()), resid[layer], resid[layer + 1]
-        if made.shape != own.shape:
-            return float("inf")
-        unit = x.abs() + (own - x).abs().amax(-1, keepdim=True)
-        difference = (made - own).abs()
-        error = float(torch.where(difference > 0, difference / unit, difference).max())
-        worst = max(worst, error if error == error else float("inf"))
+        worst = max(worst, largest_difference(made, x, own))
     return worst
+
+
+def largest_difference(made: Tensor, x: Tensor, own: Tensor) -> float:
+    """Return the largest difference between what leaves a layer and what its function makes of what enters it.
+
+    At each place in units of the number that was there plus the most that was added at this token; infinite where
+    shapes differ or a number is none.
+
+    Args:
+        made: What the function makes of ``x``.
+        x: What enters.
+        own: What leaves the layer.
+    """
+    if made.shape != own.shape:
+        return float("inf")
+    unit = x.abs() + (own - x).abs().amax(-1, keepdim=True)
+    difference = (made - own).abs()
+    error = float(torch.where(difference > 0, difference / unit, difference).max())
+    return error if error == error else float("inf")

@@ -111,19 +111,19 @@ class TowerAttention(nn.Module):
     def d_head(self) -> int:
         return linear(self.original_component, "o").in_features // self.n_heads
 
-    def _of_slot(self, slot: str, name: str) -> Tensor | None:
-        """The weight or bias that makes queries, keys or values."""
+    def of_slot(self, slot: str, name: str) -> Tensor | None:
+        """Return the weight or bias that makes queries, keys or values."""
         if part(self.original_component, slot) is None and part(self.original_component, "qkv") is not None:
             whole = getattr(linear(self.original_component, "qkv"), name)
             return None if whole is None else whole.chunk(3)["qkv".index(slot)]
         return getattr(linear(self.original_component, slot), name)
 
     def _matrix(self, slot: str) -> Float[Tensor, "head d_model d_head"]:
-        weight = cast("Tensor", self._of_slot(slot, "weight"))
+        weight = cast("Tensor", self.of_slot(slot, "weight"))
         return weight.unflatten(0, (-1, self.d_head)).transpose(1, 2)
 
     def _bias(self, slot: str) -> Float[Tensor, "head d_head"] | None:
-        bias = self._of_slot(slot, "bias")
+        bias = self.of_slot(slot, "bias")
         return None if bias is None else bias.unflatten(0, (-1, self.d_head))
 
     @property

@@ -11,22 +11,31 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformer_lens.hook_points import HookPoint
 
-from workbench.model.captions import BLOCKS, CAPTIONS, ROWS
+from workbench.model.captions import BLOCKS, CAPTIONS, READ, ROWS, SEEN
 
 
 def alike(towers: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Float[Tensor, "row 1 caption"]:
     """Say how alike the picture and each caption of a row are, in logits.
 
-    A tower without hooks runs once for all copies of a row.
+    A tower without hooks runs once for all copies of a row; not at all where its vectors are given.
     """
     model: Any = towers["vision"].original_model
-    pixels, ids, blocks = inputs["pixel_values"], inputs[CAPTIONS], inputs[BLOCKS]
-    rows = inputs.get(ROWS, torch.arange(len(pixels), device=pixels.device))
-    seen = _once(towers["vision"], rows, lambda at: picture_vectors(model, pixels[at]))
-    read = _once(towers["text"], rows, lambda at: caption_vectors(model, ids[at], blocks[at]))
+    seen, read = (
+        inputs[name] if name in inputs else vectors(towers, stack, inputs)
+        for name, stack in ((SEEN, "vision"), (READ, "text"))
+    )
     logits = (read * seen[:, None]).sum(-1) * model.logit_scale.exp()
     bias = getattr(model, "logit_bias", None)
     return (logits if bias is None else logits + bias)[:, None]
+
+
+def vectors(towers: Mapping[str, Any], stack: str, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return what one of the towers makes of its part of the rows: directions of length 1."""
+    model, own = towers[stack].original_model, inputs["pixel_values" if stack == "vision" else CAPTIONS]
+    rows = inputs.get(ROWS, torch.arange(len(own), device=own.device))
+    if stack == "vision":
+        return _once(towers[stack], rows, lambda at: picture_vectors(model, own[at]))
+    return _once(towers[stack], rows, lambda at: caption_vectors(model, own[at], inputs[BLOCKS][at]))
 
 
 def _once(tower: Any, rows: Int[Tensor, " row"], run: Callable[[Tensor], Tensor]) -> Tensor:

@@ -21,7 +21,7 @@ from workbench.core.errors import ModelError
 from workbench.model.captions import CAPTIONS
 from workbench.model.towers.attention import NAME
 from workbench.model.towers.blocks import TowerBlock
-from workbench.model.towers.captions import alike
+from workbench.model.towers.captions import alike, vectors
 from workbench.model.towers.packing import Packing
 from workbench.model.towers.parts import linear, part
 
@@ -152,6 +152,14 @@ class Tower(HookedRootModule):
         if self.all_packing is not None:
             self.all_packing.begin(inputs)
         return answer(self.original_model, inputs)
+
+    def vectors(self, inputs: Mapping[str, Tensor]) -> Float[Tensor, "row *caption d"]:
+        """Return what this tower makes of its part of pictures with captions: directions of length 1.
+
+        Args:
+            inputs: As ``with_captions`` gives them.
+        """
+        return vectors(self.towers, self.name, inputs)
 
     def __repr__(self) -> str:
         size = f"{self.cfg.n_layers} layers x {self.cfg.n_heads} heads"

@@ -1,0 +1,288 @@
+"""Ablations and patches inside one layer of a tower, by plain functions: only what can have changed is computed.
+
+What heads and MLPs of a layer write is edited behind its attention, which is not computed again; later layers run
+whole, and the last one at the positions that are read: a class token, or the end of each caption. Which these are is
+measured for each batch, and so is whether the functions are the model; where they are not, the model runs with hooks.
+Of a CLIP, the tower that nothing is edited in runs once for each batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.engine.interventions.apply import hooks_for
+from workbench.engine.interventions.intervention import Edit, Intervention
+from workbench.engine.interventions.means import Means
+from workbench.engine.interventions.site import site_of
+from workbench.engine.restart import CHUNK_TOKENS
+from workbench.model import hooks
+from workbench.model.captions import BLOCKS, CAPTIONS, READ, ROWS, SEEN
+from workbench.model.hooks import hand_on_one, hook_name, layers_give, output_matrix
+from workbench.model.inner_towers import stack_of
+from workbench.model.lens import is_tower
+from workbench.model.memory import is_out_of_memory
+from workbench.model.sight import sight_of
+from workbench.model.towers.functions import TowerLayer, layers_of
+from workbench.model.trial import ALIKE, is_near, largest_difference
+from workbench.model.unhooked import limits_of
+
+if TYPE_CHECKING:
+    from workbench.engine.paired_runs import Batch, PairedRuns, RunName
+
+_SITES = ("head-output", "attn-out", "mlp-out")
+
+
+def stays_in_layer(intervention: Intervention) -> bool:
+    """Say whether all edits are of what heads, attention or MLP of one layer write."""
+    parts = [e.part for e in intervention.edits if isinstance(e, Edit)]
+    if len(parts) < len(intervention.edits) or len({part.layer for part in parts}) > 1:
+        return False
+    return all(part.kind != "projector" and site_of(part) in _SITES for part in parts)
+
+
+def tower_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: RunName) -> TowerRestart | str:
+    """Return how rows start in a tower's layers on a run of a batch, or why the hooked model must run; measured once
+    for each.
+    """
+    if runs.sealed or not is_tower(runs.model):
+        return "the model is not opened by its own layers"
+    if not runs.is_bare():
+        return "something is attached to the model"
+    runs.settle()
+    key = tower, base, int(batch.index[0]), len(batch)
+    if key not in runs.restarts:
+        runs.restarts[key] = _measured(runs, batch, tower, base)
+    return runs.restarts[key]
+
+
+def without_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: RunName) -> str:
+    """Memory ran out: from now on this batch is measured with hooks; the reason why."""
+    reason = runs.restarts[tower, base, int(batch.index[0]), len(batch)] = "memory ran out with plain blocks"
+    return reason
+
+
+def _measured(runs: PairedRuns, batch: Batch, tower: str | None, base: RunName) -> TowerRestart | str:
+    sight, stack, seen = sight_of(runs.model), stack_of(runs.model, tower), runs.wiring.of(tower)
+    if sight is None or sight.token is not None or sight.paints is not None:
+        return "a language model is behind the tower"
+    if limits := limits_of(runs.model):
+        return f"values are limited by {limits}"
+    if runs.dtype not in ALIKE or not hand_on_one(stack):
+        return "half precision" if runs.dtype not in ALIKE else "other layers than the last one are read"
+    if not (seen.head_writes and seen.residual_is_sum) or seen.parallel:
+        return "the stream is not the sum of what is written to it"
+    layers = layers_of(list(stack.blocks))
+    if isinstance(layers, str):
+        return layers
+    made = TowerRestart(runs, batch, tower, base, layers)
+    try:
+        return made.why_not() or made
+    except (RuntimeError, TypeError, AttributeError, LookupError, ValueError) as problem:
+        if is_out_of_memory(problem):
+            raise
+        return "its layers are not two norms, attention and an MLP"
+
+
+class TowerRestart:
+    """One tower on one run of one batch, from whose layers rows start.
+
+    Attributes:
+        read: Positions of what leaves the last layer that anything reads, of all pairs together.
+        mask: What is added to attention scores; None where everything sees everything.
+        known: What the other tower makes of the pairs, where there is one.
+    """
+
+    def __init__(
+        self,
+        runs: PairedRuns,
+        batch: Batch,
+        tower: str | None,
+        base: RunName,
+        layers: Sequence[TowerLayer],
+    ) -> None:
+        self.runs, self.batch, self.tower, self.base = runs, batch, tower, base
+        self.layers, self.last = tuple(layers), len(layers) - 1
+        self.stack, self.prefix = stack_of(runs.model, tower), runs.wiring.of(tower).prefix
+        self.name = tower or runs.own_stack
+        self.read: Int[Tensor, " read"] = torch.arange(0)
+        self.mask: Tensor | None = None
+        self.known: dict[str, Tensor] = {}
+
+    # -- is it the model? ---------------------------------------------------------------------------------
+
+    def why_not(self) -> str:
+        """Return why these layers are not the model on this run of this batch; empty where they are.
+
+        Which positions are read is found by the gradient of what is read, and confirmed by noise at all others: it
+        must change nothing, to the bit.
+        """
+        out, seen = self.output(), self.seen()
+        final, rows = seen[self._at("out")], torch.arange(len(self.batch), device=self.runs.device)
+        self._know()
+        with torch.enable_grad():
+            leaf = final.clone().requires_grad_()
+            made = self._behind(leaf, rows)
+            noise = torch.randn(made.shape, generator=torch.Generator().manual_seed(0)).to(made)
+            (grad,) = torch.autograd.grad((made * noise).sum(), leaf)
+        limit = ALIKE[out.dtype]
+        if made.shape != out.shape or not is_near(made, out, limit):
+            return "what leaves its last layer does not decide the answer"
+        self.read = grad.abs().amax((0, 2)).nonzero()[:, 0]
+        noisy = final + torch.randn(final.shape, generator=torch.Generator().manual_seed(1)).to(final)
+        noisy[:, self.read] = final[:, self.read]
+        if not torch.equal(self._behind(noisy, rows), made.detach()):
+            self.read = torch.arange(final.shape[1], device=final.device)
+        if not self._unlike(seen) <= limit:
+            return "its layers are not two norms, attention and an MLP"
+        return ""
+
+    @torch.no_grad()
+    def _unlike(self, seen: dict[str, Tensor]) -> float:
+        """Largest difference between what a layer and what its function adds, on every pair."""
+        worst = 0.0
+        for n in range(len(self.layers)):
+            x, own = seen[self._at("resid", n)], seen[self._at("out" if n == self.last else "resid", n + 1)]
+            read = self.read if n == self.last else None
+            for part in torch.arange(len(x), device=x.device).split(self._rows_at_once()):
+                made = self.layers[n].run(x[part], self._mask(part), read)
+                near = slice(None) if read is None else read
+                worst = max(worst, largest_difference(made, x[part][:, near], own[part][:, near]))
+        return worst
+
+    def output(self) -> Tensor:
+        """What the metric reads of the run."""
+        self.seen()
+        found = self.batch.cache.get((self.base, "output"))
+        return self.runs.output(self.batch, self.batch.prompt(self.base)) if found is None else found
+
+    def seen(self) -> dict[str, Tensor]:
+        """What the run recorded of the tower."""
+        return self.runs.activations(self.batch, self.base, tower_names(self.runs, self.tower))
+
+    def _at(self, site: str, layer: int = 0) -> str:
+        return f"{self.prefix}.{self.last}.hook_out" if site == "out" else hook_name(site, layer, self.prefix)
+
+    # -- what is before and behind the layers -------------------------------------------------------------
+
+    @torch.no_grad()
+    def _know(self) -> None:
+        """Run the other tower, once, and see which positions attention may look at."""
+        prompt = self.batch.prompt(self.base)
+        if CAPTIONS in prompt.extras:
+            towers: Any = self.runs.model.towers
+            other, name = ("text", READ) if self.name == "vision" else ("vision", SEEN)
+            self.known[name] = towers[other].vectors(prompt.extras)
+        final, rows = self.seen()[self._at("out")], torch.arange(len(self.batch), device=self.runs.device)
+        with layers_give(self.stack, final) as told:
+            self._answer(rows)
+        masks = [t for t in (told.get("attention_mask"), *told["args"]) if isinstance(t, Tensor)]
+        if masks and masks[0].dim() == 4:
+            alike = torch.equal(masks[0], masks[0][:1].expand_as(masks[0]))
+            self.mask = masks[0][:1] if alike else masks[0]
+
+    def _mask(self, pair: Int[Tensor, " row"]) -> Tensor | None:
+        return self.mask if self.mask is None or len(self.mask) == 1 else self.mask[pair]
+
+    def _behind(self, final: Float[Tensor, "row pos d_model"], pair: Int[Tensor, " row"]) -> Tensor:
+        """What the metric reads where this leaves the last layer, for rows of these pairs."""
+        with layers_give(self.stack, final):
+            return self._answer(pair)
+
+    def _answer(self, pair: Int[Tensor, " row"]) -> Tensor:
+        """What the metric reads; pictures enter once, however many rows leave the last layer."""
+        runs, prompt = self.runs, self.batch.prompt(self.base)
+        if not self.known:
+            return runs.read(self.batch, hooks.forward(runs.model, prompt[:1], last_only=False))
+        given = {name: tensor[pair] for name, tensor in self.known.items()}
+        if READ in given:  # its rows come from what leaves the last layer
+            given |= {name: prompt[:1].extras[name] for name in ("pixel_values", CAPTIONS)}
+        else:
+            given |= {name: prompt.extras[name][pair] for name in (CAPTIONS, BLOCKS)}
+            given[ROWS] = torch.arange(len(pair), device=pair.device)
+        return runs.read(self.batch, runs.model(**given))
+
+    # -- rows ---------------------------------------------------------------------------------------------
+
+    def at_once(self) -> int:
+        """How many interventions on all pairs run together: as many tokens as stay in a processor's cache."""
+        most = self.runs.batch_tokens
+        tokens = min(CHUNK_TOKENS, most) if self.runs.device.type == "cpu" else most
+        return max(1, tokens // self.batch.load)
+
+    def _rows_at_once(self) -> int:
+        return max(1, self.at_once() * len(self.batch))
+
+    @torch.no_grad()
+    def values(
+        self, layer: int, interventions: Sequence[Intervention], means: Means | None
+    ) -> Float[Tensor, "intervention pair"]:
+        """The metric of interventions in one layer, all at once."""
+        times, size = len(interventions), len(self.batch)
+        pair = torch.arange(size, device=self.runs.device).repeat(times)
+        x, n = self._edited(layer, interventions, means), layer + 1
+        for n in range(layer + 1, len(self.layers)):
+            x = self.layers[n].run(x, self._mask(pair), self.read if n == self.last else None)
+        final = x.new_zeros(len(x), self.batch_length, x.shape[-1])
+        final[:, self.read] = x
+        return self.runs.measure(self.batch, self._behind(final, pair)).reshape(times, size)
+
+    @property
+    def batch_length(self) -> int:
+        """Positions of the tower."""
+        return self.seen()[self._at("out")].shape[1]
+
+    def _edited(
+        self, layer: int, interventions: Sequence[Intervention], means: Means | None
+    ) -> Float[Tensor, "row pos d_model"]:
+        """What leaves the edited layer, of the last one at the positions that are read."""
+        seen, times = self.seen(), len(interventions)
+        edit: dict[str, list[Callable[..., Tensor]]] = defaultdict(list)
+        for name, function in hooks_for(self.runs, self.batch, interventions, means):
+            edit[name].append(function)
+        attended = seen[self._at("attn-out", layer)].repeat(times, 1, 1)
+        if functions := edit.pop(self._at("head-output", layer), []):
+            self._change_heads(attended, layer, interventions, functions)
+        attended = _through(edit.pop(self._at("attn-out", layer), []), attended)
+        mid = attended.add_(seen[self._at("resid", layer)].repeat(times, 1, 1))
+        writes = edit.pop(self._at("mlp-out", layer), [])
+        assert not edit, "edits of what a layer writes have three hooks"
+        read = slice(None) if layer < self.last else self.read
+        if not writes:
+            return self.layers[layer].after_attention(mid[:, read])
+        return (mid + _through(writes, self.layers[layer].written(mid)))[:, read]
+
+    def _change_heads(
+        self,
+        attended: Tensor,
+        layer: int,
+        interventions: Sequence[Intervention],
+        functions: Sequence[Callable[..., Tensor]],
+    ) -> None:
+        """Change what attention writes by what the edited heads write differently, in place."""
+        own, matrix = self.seen()[self._at("head-output", layer)], output_matrix(self.stack, layer)
+        made = _through(functions, own.repeat(len(interventions), 1, 1, 1))
+        for i, intervention in enumerate(interventions):
+            rows = slice(i * len(self.batch), (i + 1) * len(self.batch))
+            parts = [e.part for e in intervention.edits if isinstance(e, Edit)]
+            heads = {part.index for part in parts if site_of(part) == "head-output"}
+            for head in range(own.shape[2]) if None in heads else sorted(h for h in heads if h is not None):
+                attended[rows] += (made[rows, :, head] - own[:, :, head]) @ matrix[head]
+
+
+def tower_names(runs: PairedRuns, tower: str | None) -> list[str]:
+    """What is read of a run: the stream, what heads and what attention write in every layer, what leaves the last."""
+    seen, sites = runs.wiring.of(tower), ("resid", "head-output", "attn-out")
+    names = [hook_name(site, n, seen.prefix) for site in sites for n in range(seen.n_layers)]
+    return [*names, f"{seen.prefix}.{seen.n_layers - 1}.hook_out"]
+
+
+def _through(functions: Sequence[Callable[..., Tensor]], tensor: Tensor) -> Tensor:
+    for function in functions:
+        tensor = function(tensor, hook=None)
+    return tensor
