@@ -1,166 +1,175 @@
-"""Time the sweep of every head behind a picture: `zoo:vlm` on 128 questions, one core, the model opened before.
+"""Time sweeps of all heads of models that see, beside the counted floor and beside a naive loop of hooks.
 
-Beside it a naive loop (one forward pass of transformers for each head, all questions at once, pixels each time), on as
-many heads as ``--naive`` says, scaled up. ``python -m benchmarks.pixel_sweep`` prints one row for each.
+One core, models opened before, medians of rounds taken in turns. Ours is a resample ablation of every head; the naive
+loop zeroes one head at a time by a hook on transformers' own output projection and runs the whole model, pictures
+included, on as many heads as ``--naive`` says, scaled up. ``python -m benchmarks.pixel_sweep`` prints one row for each
+tower and language model; ``make bench BENCH="--only pictures"`` has the same rows.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 import workbench as wb
+from benchmarks.floor.towers import count_tower
+from benchmarks.timing import in_turns
 from workbench.engine.paired_runs import PairedRuns
-from workbench.model.sight import reads_pictures_alone
-from workbench.model.wiring import Wiring
+from workbench.model.hooks import forward
+from workbench.model.inner_towers import stack_of
+from workbench.model.towers.parts import part
+
+MODELS = {
+    "zoo:marked": ("scene-marked", ("heads",)),
+    "zoo:clip": ("scene-captions", ("vision:heads", "text:heads")),
+    "zoo:vlm": ("scene-attributes", ("vision:heads", "heads")),
+}
+"""Built-in models that see: their task, and which heads are swept."""
+_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """One sweep of all heads of one stack.
 
+    Attributes:
+        seconds: Of ours and of the naive loop, round by round; the loop on a share of the heads.
+        share: Heads that the naive loop ran, of all.
+        done, least: Multiply-adds of ours, and those that no exact sweep does without; None where none are counted.
+    """
 
-@torch.no_grad()
-def naive(runs: PairedRuns, n: int) -> float:
-    """Seconds that a loop over all heads takes, from ``n`` of them: the whole model with a hook, pictures included."""
-    batch = runs.batches[0]
-    prompt = batch.prompt("clean")
-    pixels = prompt.extras["pixel_values"]
-    project = runs.model.original_model.model.language_model.layers
-    width = runs.wiring.d_head
+    model: str
+    parts: str
+    n: int
+    seconds: dict[str, list[float]]
+    share: float
+    done: float
+    least: float | None
 
-    def one(layer: int, head: int) -> None:
-        def off(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            z = args[0].clone()
-            z[..., head * width : (head + 1) * width] = 0
-            return (z, *args[1:])
+    @property
+    def ours(self) -> float:
+        return statistics.median(self.seconds["ours"])
 
-        handle = project[layer].self_attn.o_proj.register_forward_pre_hook(off)
-        runs.model(prompt.ids, pixel_values=pixels)
-        handle.remove()
+    @property
+    def naive(self) -> float:
+        return statistics.median(self.seconds["naive"]) / self.share
 
-    heads = [(layer, head) for layer in range(runs.wiring.n_layers) for head in range(runs.wiring.n_heads)]
-    chosen = heads[:: max(1, len(heads) // n)][:n]
-    spent = seconds(lambda: [one(*head) for head in chosen])
-    return spent * len(heads) / len(chosen) * runs.n_pairs / len(batch)
+    def __str__(self) -> str:
+        text = f"{self.model} {self.parts}, n = {self.n}: {self.ours:.2f} s, naive loop {self.naive:.2f} s"
+        if self.least is None:
+            return text
+        counted = f"{self.done / 1e9:.2f} of {self.least / 1e9:.2f} thousand million multiply-adds"
+        return f"{text}; {counted}: {self.done / self.least:.2f} x the floor"
 
 
 class Products(TorchDispatchMode):
-    """Count the multiply-adds of matrix products and convolutions inside.
+    """Count the multiply-adds of matrix products, convolutions and attention inside.
 
-    Torch's own ``FlopCounterMode`` puts hooks on every module, and a model with hooks of others is not run plainly.
+    Torch's own ``FlopCounterMode`` puts hooks on every module, and a model with hooks of others is not run plainly; and
+    it passes over the attention that processors have in one piece.
     """
 
     total = 0.0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if (count := flop_registry.get(func._overloadpacket)) is not None:
+        if func._overloadpacket is _CPU:
+            self.total += sdpa_flop_count(*(t.shape for t in args[:3])) / 2
+        elif (count := flop_registry.get(func._overloadpacket)) is not None:
             self.total += count(*args, **(kwargs or {}), out_val=out) / 2
         return out
 
 
 def counted(work: Callable[[], object]) -> float:
-    """Multiply-adds of all matrix products of one call, in 10^9, as torch counts them."""
+    """Multiply-adds of one call."""
     with Products() as products:
         work()
-    return products.total / 1e9
+    return products.total
 
 
-def floor_of_tower(runs: PairedRuns, tower: str) -> float:
-    """Multiply-adds that no exact ablation of all heads of a tower can do without, in 10^9.
+@torch.no_grad()
+def naive(runs: PairedRuns, tower: str | None, share: int) -> float:
+    """Zero one head in ``share`` after the other by a hook on transformers' own layer, the whole model each time.
 
-    Both runs once; for each head its change and the MLP of its layer, the later layers of the tower, and the language
-    model behind it, whose last layer is needed at the last position alone. Projectors and embeddings are left out.
+    Returns:
+        Heads that were run, of all.
     """
-    seen, says = runs.wiring.of(tower), runs.wiring
-    places = runs.batches[0].prompt("clean")
-    n_seen = len(
-        runs.activations(runs.batches[0], "clean", [f"{seen.prefix}.0.hook_in"])[f"{seen.prefix}.0.hook_in"][
-            0
-        ]
+    seen, blocks = runs.wiring.of(tower), list(stack_of(runs.model, tower).blocks)
+    heads = [(layer, head) for layer in range(seen.n_layers) for head in range(seen.n_heads)]
+    for layer, head in heads[::share]:
+        at = slice(head * seen.d_head, (head + 1) * seen.d_head)
+
+        def off(module: torch.nn.Module, args: Any, at: slice = at) -> Any:
+            z = args[0].clone()
+            z[..., at] = 0
+            return (z, *args[1:])
+
+        handle = _output(blocks[layer]).register_forward_pre_hook(off)
+        for batch in runs.batches:
+            forward(runs.model, batch.prompt("clean"), last_only=False)
+        handle.remove()
+    return len(heads[::share]) / len(heads)
+
+
+def _output(block: Any) -> torch.nn.Module:
+    """The output projection of a layer, transformers' own."""
+    layer = getattr(block, "layer", None)
+    layer = block.original_component if layer is None else layer
+    attn = part(layer, "attn")
+    found = None if attn is None else part(attn, "o")
+    assert found is not None
+    return found
+
+
+def swept(model: str, task: str, parts: str, n: int, rounds: int, share: int) -> Swept:
+    """Measure one sweep."""
+    opened = wb.open_model(model)
+    pairs, tower = wb.paired_runs(opened, task, n=n).pairs, parts.split(":")[0] if ":" in parts else None
+    runs = wb.paired_runs(opened, pairs)
+    part_run: list[float] = []
+    work = {
+        "ours": lambda: wb.ablate(wb.paired_runs(opened, pairs), parts),
+        "naive": lambda: part_run.append(naive(runs, tower, share)),
+    }
+    seconds = in_turns(work, rounds)
+    sees = tower is not None or (runs.wiring.n_layers and not runs.wiring.causal)
+    return Swept(
+        model=model,
+        parts=parts,
+        n=runs.n_pairs,
+        seconds=seconds,
+        share=part_run[0],
+        done=counted(work["ours"]),
+        least=count_tower(runs, tower) if sees else None,
     )
-    layer, mlp = _layer(seen, n_seen, gates=2), 2 * seen.d_model * seen.d_mlp * n_seen
-    length = places.shape[1]
-    kv = 2 * says.d_model * says.n_kv_heads * says.d_head * length
-    last = kv + _layer(says, length, gates=3) / length - kv / length
-    behind = (says.n_layers - 1) * _layer(says, length, gates=3) + last
-    total = 2 * (seen.n_layers * layer + behind)
-    for number in range(seen.n_layers):
-        later = (seen.n_layers - 1 - number) * layer + behind
-        total += seen.n_heads * (n_seen * seen.d_model * seen.d_head + mlp + later)
-    return runs.n_pairs * total / 1e9
 
 
-def floor_alone(runs: PairedRuns, *, whole: bool) -> float:
-    """Multiply-adds that no exact ablation of all heads of a model for pictures alone can do without, in 10^9.
-
-    Args:
-        whole: Count its last layer at all positions, as transformers runs it; else at the class token alone, which is
-            all that is read.
-    """
-    own, length = runs.wiring, runs.batches[0].n_tokens
-    layer, read = _layer(own, length, gates=2), length if whole else 1
-    kv = 2 * own.d_model * own.n_kv_heads * own.d_head
-    last = length * kv + read * (layer / length - kv)
-    total = 2 * ((own.n_layers - 1) * layer + last)
-    for number in range(own.n_layers):
-        end = number == own.n_layers - 1
-        later = 0.0 if end else (own.n_layers - 2 - number) * layer + last
-        changed = (read if end else length) * (own.d_model * own.d_head + 2 * own.d_model * own.d_mlp)
-        total += own.n_heads * (changed + later)
-    return runs.n_pairs * total / 1e9
-
-
-def _layer(stack: Wiring, length: int, *, gates: int) -> float:
-    """Multiply-adds of one whole layer on one prompt.
-
-    Args:
-        gates: Matrices of the MLP.
-    """
-    inner, kv = stack.n_heads * stack.d_head, 2 * stack.n_kv_heads * stack.d_head
-    weights = stack.d_model * (2 * inner + kv) + gates * stack.d_model * stack.d_mlp
-    return length * (weights + 2 * length * inner)
+def sweeps(n: int, rounds: int, share: int, models: tuple[str, ...] = ()) -> Iterator[Swept]:
+    """Measure the sweeps of all models, or of these."""
+    for model in models or tuple(MODELS):
+        task, every = MODELS[model]
+        for parts in every:
+            yield swept(model, task, parts, n, rounds, share)
 
 
 def main() -> None:
-    """Print times."""
-    asked = argparse.ArgumentParser()
-    asked.add_argument("--model", default="zoo:vlm")
-    asked.add_argument("--task", default="scene-attributes")
+    """Print one row for each."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--models", nargs="+", choices=list(MODELS), default=[], help="all by default")
     asked.add_argument("--questions", type=int, default=128)
-    asked.add_argument("--naive", type=int, default=4)
+    asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--naive", type=int, default=4, help="the naive loop runs one head in so many")
     given = asked.parse_args()
     torch.set_num_threads(1)
-    model = wb.open_model(given.model)
-    runs = wb.paired_runs(model, given.task, n=given.questions)
-    parts = ["heads", *(f"{tower}:heads" for tower in runs.wiring.towers)]
-    for part in parts:
-        fresh = wb.paired_runs(model, runs.pairs)
-        spent = seconds(lambda fresh=fresh, part=part: wb.ablate(fresh, part))
-        print(f"{given.model}  {part:14}  {runs.n_pairs} questions  {spent:6.2f} s")
-        if ":" in part:
-            again, least = wb.paired_runs(model, runs.pairs), floor_of_tower(runs, part.split(":")[0])
-            done = counted(lambda again=again, part=part: wb.ablate(again, part))
-            print(
-                f"  {done:.2f} of {least:.2f} thousand million multiply-adds: {done / least:.2f} x the floor"
-            )
-    if reads_pictures_alone(model):
-        done = counted(lambda: wb.ablate(wb.paired_runs(model, runs.pairs), "heads"))
-        for whole, what in ((True, "last layer whole"), (False, "last layer at the class token alone")):
-            least = floor_alone(runs, whole=whole)
-            print(f"  {done:.2f} of {least:.2f}: {done / least:.2f} x the floor, {what}")
-        return
-    print(
-        f"{given.model}  naive loop over heads, from {given.naive} of them: {naive(runs, given.naive):6.2f} s"
-    )
+    for row in sweeps(given.questions, given.rounds, given.naive, tuple(given.models)):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

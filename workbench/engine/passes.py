@@ -23,6 +23,7 @@ from workbench.engine.metrics import Metric, accuracy
 from workbench.engine.watched_model import WatchedModel
 from workbench.model import hooks
 from workbench.model.blocks import Blocks, Hook, is_walked
+from workbench.model.captions import CAPTIONS, beside_other_tower
 from workbench.model.hooks import Wiring, hook_name, resume_from
 from workbench.model.inner_towers import stack_of
 from workbench.model.probe import record
@@ -370,6 +371,8 @@ class Passes(WatchedModel):
         prompt, blocks = batch.prompt(run), self.blocks(batch)
         answer = self.metric.reads == "answer" and not self.metric.needs_clean
         if isinstance(blocks, str):
+            if CAPTIONS in prompt.extras:
+                prompt = beside_other_tower(self.model, prompt, names, batch.cache, run)
             out, found = record(self.model, prompt, names, last_only=self.last_only(batch))
             if answer and isinstance(out, Tensor) and self.is_bare():
                 output = batch.cache[run, "output"] = self.read(batch, out)

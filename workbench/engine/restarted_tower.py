@@ -20,7 +20,7 @@ from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.intervention import Edit, Intervention
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.site import site_of
-from workbench.engine.restart import CHUNK_TOKENS
+from workbench.engine.restart import CHUNK_TOKENS, how
 from workbench.model import hooks
 from workbench.model.captions import BLOCKS, CAPTIONS, READ, ROWS, SEEN
 from workbench.model.hooks import hand_on_one, hook_name, layers_give, output_matrix
@@ -59,6 +59,23 @@ def tower_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: RunNa
     if key not in runs.restarts:
         runs.restarts[key] = _measured(runs, batch, tower, base)
     return runs.restarts[key]
+
+
+def computed_by(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName) -> dict[str, Any]:
+    """Say how many rows of a table plain functions computed and how many the hooked model, and why; for the record."""
+    if runs.sealed or not is_tower(runs.model):
+        return how(runs, interventions, base)
+    inside = [i for i in interventions if stays_in_layer(i)]
+    found = how(runs, [i for i in interventions if not stays_in_layer(i)], base)
+    for tower in sorted({i.tower for i in inside}, key=str):
+        times = sum(i.tower == tower for i in inside)
+        for batch in runs.batches:
+            start = tower_restart(runs, batch, tower, base)
+            found["hooked model" if isinstance(start, str) else "plain blocks"] += times * len(batch)
+            if isinstance(start, str):
+                found["because"] = sorted({*found["because"], start})
+            runs.release(batch)
+    return found
 
 
 def without_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: RunName) -> str:
@@ -177,7 +194,8 @@ class TowerRestart:
         if CAPTIONS in prompt.extras:
             towers: Any = self.runs.model.towers
             other, name = ("text", READ) if self.name == "vision" else ("vision", SEEN)
-            self.known[name] = towers[other].vectors(prompt.extras)
+            kept = self.batch.cache.get((self.base, name))
+            self.known[name] = towers[other].vectors(prompt.extras) if kept is None else kept
         final, rows = self.seen()[self._at("out")], torch.arange(len(self.batch), device=self.runs.device)
         with layers_give(self.stack, final) as told:
             self._answer(rows)
@@ -242,7 +260,7 @@ class TowerRestart:
     ) -> Float[Tensor, "row pos d_model"]:
         """What leaves the edited layer, of the last one at the positions that are read."""
         seen, times = self.seen(), len(interventions)
-        edit: dict[str, list[Callable[..., Tensor]]] = defaultdict(list)
+        edit: dict[str, list[Callable[..., Tensor | None]]] = defaultdict(list)
         for name, function in hooks_for(self.runs, self.batch, interventions, means):
             edit[name].append(function)
         attended = seen[self._at("attn-out", layer)].repeat(times, 1, 1)
@@ -262,7 +280,7 @@ class TowerRestart:
         attended: Tensor,
         layer: int,
         interventions: Sequence[Intervention],
-        functions: Sequence[Callable[..., Tensor]],
+        functions: Sequence[Callable[..., Tensor | None]],
     ) -> None:
         """Change what attention writes by what the edited heads write differently, in place."""
         own, matrix = self.seen()[self._at("head-output", layer)], output_matrix(self.stack, layer)
@@ -282,7 +300,8 @@ def tower_names(runs: PairedRuns, tower: str | None) -> list[str]:
     return [*names, f"{seen.prefix}.{seen.n_layers - 1}.hook_out"]
 
 
-def _through(functions: Sequence[Callable[..., Tensor]], tensor: Tensor) -> Tensor:
+def _through(functions: Sequence[Callable[..., Tensor | None]], tensor: Tensor) -> Tensor:
     for function in functions:
-        tensor = function(tensor, hook=None)
+        new = function(tensor, hook=None)
+        tensor = tensor if new is None else new
     return tensor

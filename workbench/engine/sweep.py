@@ -16,23 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.circuits.addresses import Node
 from workbench.circuits.effects import Effects
 from workbench.core.errors import ModelError, OptionError, RunError, expect
 from workbench.core.progress import Progress, silent
 from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
-from workbench.engine.batch import no_picture
 from workbench.engine.distribute import Here, WorkPart
 from workbench.engine.interventions.apply import hooks_for
-from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut, check
+from workbench.engine.interventions.intervention import Edit, Intervention, check
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import Mode
+from workbench.engine.named_places import check_positions
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.engine.restart import (
-    how,
     is_local,
     is_walked,
     kept_names,
@@ -41,13 +39,17 @@ from workbench.engine.restart import (
     together,
     without_plain_blocks,
 )
-from workbench.engine.restarted_tower import stays_in_layer, tower_names, tower_restart, without_restart
+from workbench.engine.restarted_tower import (
+    computed_by,
+    stays_in_layer,
+    tower_names,
+    tower_restart,
+    without_restart,
+)
 from workbench.engine.store import SweepStore
 from workbench.model.hooks import hook_name
-from workbench.model.inner_towers import VISION
 from workbench.model.lens import is_tower
 from workbench.model.memory import is_out_of_memory
-from workbench.model.sight import PIXELS, sight_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ def sweep(
     for intervention in interventions:
         for edit in intervention.edits:
             check(edit, runs.wiring)
-    _check_positions(runs, interventions)
+    check_positions(runs, interventions)
     base: RunName = "clean" if mode == "noising" else "corrupted"
     plan = describe_plan(runs, interventions, kind=kind, mode=mode, reference=reference)
     digest = digest_of(plan)
@@ -158,7 +160,7 @@ def _table(
             "plan": digest,
             **{k: v for k, v in plan.items() if k != "interventions"},
             **({"stacks_halved": runs.n_halved} if runs.n_halved else {}),
-            "computed by": how(runs, interventions, base),
+            "computed by": computed_by(runs, interventions, base),
         },
     )
 
@@ -198,41 +200,6 @@ def describe_plan(
             "run": reference.run,
         }
     return plan
-
-
-def _check_positions(runs: PairedRuns, interventions: Sequence[Intervention]) -> None:
-    """Every position that is edited exists in every pair; asked before anything is written."""
-    edits = dict.fromkeys(e for i in interventions for e in i.edits if isinstance(e, KnockOut))
-    nodes = dict.fromkeys(e.part for i in interventions for e in i.edits if not isinstance(e, KnockOut))
-    seen = dict.fromkeys([*nodes, *(edit.part for edit in edits)])
-    for node in seen:
-        _check_reads_pictures(runs, node)
-    wanted = {(at, e.part.tower) for e in edits for at in (e.query, e.key)}
-    for batch in runs.batches:
-        for node in nodes:
-            batch.places_of(node)
-        for position, tower in sorted(wanted, key=str):
-            batch.places(position, tower)
-
-
-def _check_reads_pictures(runs: PairedRuns, node: Node) -> None:
-    """What reads pictures is there, and every pair has one.
-
-    Raises:
-        ModelError: for the projector of a model that has none.
-        TaskError: if a pair has no picture.
-    """
-    if node.kind != "projector" and node.tower != VISION:
-        return
-    sight = None if runs.sealed else sight_of(runs.model)
-    if node.kind == "projector" and (sight is None or sight.token is None):
-        what = "words alone" if sight is None else "pictures alone, by its own layers"
-        raise ModelError(
-            f"{node}: the model has no projector: it reads {what}", hint="name what enters its layers: input"
-        )
-    for batch in runs.batches if sight is not None else ():
-        if not PIXELS & set(batch.prompts[0].extras):
-            raise no_picture(node, int(batch.index[0]))
 
 
 def _run(
@@ -317,9 +284,10 @@ def _part(
     tower, layer = where
     inside = np.array([stays_in_layer(i) for i in interventions])
     chosen = [i for i, stays in zip(interventions, inside, strict=True) if stays]
-    if chosen and (found := _in_tower(runs, batch, where, chosen, base, means)) is not None:
+    plainly_found = _in_tower(runs, batch, where, chosen, base, means) if chosen else None
+    if plainly_found is not None:
         whole = np.empty((len(interventions), len(batch)))
-        whole[inside] = found
+        whole[inside] = plainly_found
         if others := [i for i, stays in zip(interventions, inside, strict=True) if not stays]:
             whole[~inside] = _part(runs, batch, where, others, base, means)
         return whole
@@ -415,7 +383,10 @@ def _record(
         if word == "clean" or word == "corrupted":
             nodes = (replace(edit.part, layer=n) for n in _layers_of(runs, edit))
             wanted[word] |= {runs.wiring.hook_of(node, site_of(edit.part)) for node in nodes}
-    wanted[base] |= {hook_name("resid", n) for n in layers}
+    if not runs.wiring.compares or None in {
+        i.tower for i in interventions
+    }:  # else the other tower is not run again
+        wanted[base] |= {hook_name("resid", n) for n in layers}
     for tower in {i.tower for i in interventions} - {None}:
         found = runs.wiring.of(tower)
         wanted[base] |= {hook_name("resid", n, found.prefix) for n in range(found.n_layers)}

@@ -7,7 +7,7 @@ of the text tower is therefore edited in all captions of a prompt at once.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -100,6 +100,30 @@ def with_captions(
         ROWS: lambda rows: rows.to(device),
     }
     return Prompt(ids if own == "text" else prompt.ids, prompt.extras.beside(makers))
+
+
+def beside_other_tower(
+    model: TransformerBridge,
+    prompt: Prompt,
+    names: Sequence[str],
+    kept: MutableMapping[tuple[str, str], Tensor],
+    run: str,
+) -> Prompt:
+    """Return pictures with captions, and what the tower makes of its part in which nothing is recorded.
+
+    Args:
+        names: Hooks that are recorded.
+        kept: Where that is kept for the run; the tower runs once.
+    """
+    towers: Any = model.towers
+    inside = {next((t for t in towers if n.startswith(f"{t}.")), str(model.name)) for n in names}
+    if len(inside) != 1:
+        return prompt
+    other, kind = ("text", READ) if inside == {"vision"} else ("vision", SEEN)
+    if (run, kind) not in kept:
+        kept[run, kind] = towers[other].vectors(prompt.extras)
+    known = kept[run, kind]
+    return Prompt(prompt.ids, prompt.extras.beside({kind: lambda rows: known[rows.to(known.device)]}))
 
 
 def probe_captions(reading: CaptionReading, rows: int) -> list[list[list[int]]]:

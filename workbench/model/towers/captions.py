@@ -55,7 +55,7 @@ def _is_idle(tower: Any) -> bool:
     return not any(own["_forward_hooks"] or own["_backward_hooks"] for own in points)
 
 
-def picture_vectors(model: Any, pixels: Float[Tensor, "row 3 height width"]) -> Float[Tensor, "row d"]:
+def picture_vectors(model: Any, pixels: Float[Tensor, "picture 3 height width"]) -> Float[Tensor, "row d"]:
     """Return directions of length 1 of pictures in the space that pictures and captions share."""
     found = model.get_image_features(pixel_values=pixels)
     return normalize(found if isinstance(found, Tensor) else found.pooler_output, dim=-1)

@@ -159,7 +159,7 @@ class Tower(HookedRootModule):
         Args:
             inputs: As ``with_captions`` gives them.
         """
-        return vectors(self.towers, self.name, inputs)
+        return vectors(self.towers, "vision" if self is self.towers["vision"] else "text", inputs)
 
     def __repr__(self) -> str:
         size = f"{self.cfg.n_layers} layers x {self.cfg.n_heads} heads"

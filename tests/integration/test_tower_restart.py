@@ -1,0 +1,97 @@
+"""Sweeps in towers by plain functions: equal to the whole computation with hooks, last layer where it is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from tests.integration.test_tower_engine import CLASSIFIERS, pairs
+from tests.mini import hidden_metric
+from tests.towers import tower_dir
+from workbench.engine import sweep as engine
+from workbench.engine.restarted_tower import tower_restart
+
+WIDE = {"dtype": "float64", "parity_tolerance": 1e-5}  # transformers' own softmax stays in float32
+READ = {"deit": [0], "dinov2": list(range(10)), "beit": list(range(1, 10)), "siglip-vision": list(range(9))}
+"""By the class token, by it and a pool, by a pool over patches, by a metric that reads all."""
+
+
+def opened(kind: str):
+    model = wb.open_model(tower_dir(kind), device="cpu", **WIDE)
+    return wb.paired_runs(model, pairs(), metric=None if kind in CLASSIFIERS else hidden_metric())
+
+
+def both(runs, parts, monkeypatch, **options):
+    """The table by plain functions, and by the whole model with hooks."""
+    fast = wb.ablate(runs, parts, **options)
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_in_tower", lambda *given: None)
+        return fast, wb.ablate(runs.subset(range(runs.n_pairs)), parts, **options)
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_as_the_whole_model_and_last_layer_where_it_is_read(kind, monkeypatch):
+    runs = opened(kind)
+    for ablation in ("resample", "mean"):
+        parts = [
+            f"{part}{n}{head}"
+            for n in range(3)
+            for part, head in (("a", ".h1"), ("a", ".h3"), ("m", ""), ("a", ""))
+        ]
+        fast, slow = both(runs, parts, monkeypatch, ablation=ablation)
+        assert fast.patched == pytest.approx(slow.patched, rel=1e-9)
+        assert np.abs(slow.patched - slow.base).max(1).min() > 1e-6  # each does something
+    start = tower_restart(runs, runs.batches[0], None, "clean")
+    assert start.read.tolist() == READ[kind]
+    assert fast.provenance["computed by"]["hooked model"] == 0
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return wb.paired_runs(wb.open_model("zoo:clip", **WIDE), "scene-captions", n=2)
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_both_towers_of_a_clip(tower, clip, monkeypatch):
+    runs, heads = clip.subset([0, 1]), [f"{tower}:a{n}.h{n}" for n in range(3)]
+    fast, slow = both(runs, heads, monkeypatch, ablation="zero")
+    assert fast.patched == pytest.approx(slow.patched, rel=1e-9) and abs(slow.patched - slow.base).max() > 0.1
+    batch = runs.batches[0]
+    read = tower_restart(runs, batch, tower, "clean").read.tolist()
+    ends = (np.cumsum(batch.caption_lengths) - 1).tolist()
+    assert read == ([0] if tower == "vision" else ends)
+
+
+def test_positions_and_several_edits_at_once(monkeypatch):
+    runs = wb.paired_runs(wb.open_model("zoo:marked", **WIDE), "scene-marked", n=4)
+    rows = [
+        wb.Intervention(
+            label=" and ".join(edits), edits=tuple(wb.Edit(node=n, value=v) for n, v in edits.items())
+        )
+        for edits in (
+            {"a1.h0@object": "zero"},
+            {"a2.h1": "corrupted", "m2": wb.Scale(0.5)},
+            {"a0@class": "corrupted", "a0.h2": "zero"},
+        )
+    ]
+    fast = wb.measure(runs, rows, kind="several")
+    monkeypatch.setattr(engine, "_in_tower", lambda *given: None)
+    slow = wb.measure(runs.subset(range(4)), rows, kind="several")
+    assert fast.patched == pytest.approx(slow.patched, rel=1e-9)
+    assert (abs(slow.patched - slow.base).max(1) > 1e-3).all()
+
+
+def test_what_somebody_attached_is_not_passed_by():
+    model = wb.open_model("zoo:marked")
+    runs = wb.paired_runs(model, "scene-marked", n=4)
+    plain = wb.ablate(runs, "heads", ablation="zero")
+    layer = model.blocks[2].layer
+    handle = layer.mlp.fc2.register_forward_hook(lambda module, args, out: out * 0.5)
+    halved = wb.ablate(runs, "heads", ablation="zero")
+    handle.remove()
+    assert halved.provenance["computed by"]["because"] == ["something is attached to the model"]
+    assert abs(halved.patched - plain.patched).max() > 0.1
+    assert np.array_equal(wb.ablate(runs, "heads", ablation="zero").patched, plain.patched)
+    assert not any("forward" in vars(block.layer) for block in model.blocks) and torch.is_grad_enabled()
