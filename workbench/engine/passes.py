@@ -35,8 +35,6 @@ from workbench.model.unhooked import entering, read_out
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from workbench.engine.restarted_tower import TowerRestart
-
 LOGITS = 2**25  # numbers in one block of logits
 ENTERED = 2**26  # numbers of what enters the first layer that are kept, where towers made them
 
@@ -62,7 +60,7 @@ class Passes(WatchedModel):
         super().__init__(model, wiring)
         self.metric = metric
         self.not_plain: dict[tuple[int, int], str] = {}
-        self.restarts: dict[tuple[str | None, str, int, int], TowerRestart | str] = {}
+        self.restarts: dict[tuple[str | None, str, int, int], object] = {}
         # metric of passes that were recorded, and which of their pairs are answered rightly
         self._seen: dict[tuple[str, int, int], tuple[np.ndarray, np.ndarray | None]] = {}
         self._entered: dict[Prompt, Tensor] = {}  # what enters the first layer of prompts with pictures

@@ -56,9 +56,10 @@ def tower_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: RunNa
         return "something is attached to the model"
     runs.settle()
     key = tower, base, int(batch.index[0]), len(batch)
-    if key not in runs.restarts:
-        runs.restarts[key] = _measured(runs, batch, tower, base)
-    return runs.restarts[key]
+    found = runs.restarts.get(key)
+    if not isinstance(found, TowerRestart | str):
+        found = runs.restarts[key] = _measured(runs, batch, tower, base)
+    return found
 
 
 def computed_by(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName) -> dict[str, Any]:
