@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from workbench.core.stats.agreement import spearman
+from workbench.core.stats.matched import matched_heads
 from workbench.edits.off import turn_off
 from workbench.heads.prune_metrics import every_head, others_of_layer, predictions, prune_metrics
 from workbench.model.prompt import Prompt
@@ -58,6 +60,63 @@ class Pruning:
         """Return the divergence where a head is all that is left of its layer, in nats."""
         return self.lost(others_of_layer(head, self.heads))["divergence"]
 
+    def answers_of_sets(
+        self, chosen: Sequence[str], draws: Sequence[Sequence[str]]
+    ) -> tuple[Float[np.ndarray, " picture"], ...]:
+        """Return right answers of the whole model, without the chosen heads, and the mean without each random set."""
+        random = np.mean([self.answers_without(drawn) for drawn in draws], axis=0)
+        return self.answers, self.answers_without(chosen), np.asarray(random)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChosenHeads:
+    """Heads that are missed most on some pictures, and what every head loses on the others, pruned by itself.
+
+    Attributes:
+        chosen: The heads, the first the most missed.
+        draws: As many random heads of the same layers, several times.
+        losses: By head, on pictures on which nothing was chosen.
+    """
+
+    chosen: list[str]
+    draws: Sequence[Sequence[str]]
+    losses: Mapping[str, Losses]
+
+    def mean(self, heads: Sequence[str], measure: str = "divergence") -> Float[np.ndarray, " picture"]:
+        """Return what some of the heads lose, mean over them (`mean_loss`)."""
+        return mean_loss(self.losses, heads, measure)
+
+    def added(self, heads: Sequence[str]) -> Float[np.ndarray, " picture"]:
+        """Return what some of the heads lose, pruned one by one and added up, in nats of divergence."""
+        return len(heads) * self.mean(heads)
+
+    @property
+    def share(self) -> float:
+        """The share of the chosen heads in what all heads lose, added up over heads and pictures; 0 of nothing."""
+        every = self.added(list(self.losses)).sum()
+        return float(self.added(self.chosen).sum() / every) if every else 0.0
+
+
+def choose_heads(
+    losses: Mapping[str, Losses], share: float, *, choosing: int, draws: int, seed: int
+) -> ChosenHeads:
+    """Choose the share of the heads without which most is lost on the first pictures, and random heads beside them.
+
+    Args:
+        losses: By head, on all pictures.
+        choosing: How many pictures heads are chosen on.
+        draws: Random sets, as many heads in each layer.
+
+    Example:
+        >>> losses = {f"a0.h{i}": {"divergence": np.array([i, 9.0])} for i in range(4)}
+        >>> found = choose_heads(losses, 0.25, choosing=1, draws=1, seed=0)
+        >>> found.chosen, found.mean(found.chosen).tolist()
+        (['a0.h3'], [9.0])
+    """
+    chosen = most_missed(on_pictures(losses, slice(choosing)), share)
+    random = matched_heads(chosen, list(losses), draws=draws, seed=seed, short="all")
+    return ChosenHeads(chosen=chosen, draws=random, losses=on_pictures(losses, slice(choosing, None)))
+
 
 def mean_loss(
     losses: Mapping[str, Losses], heads: Sequence[str], measure: str = "divergence"
@@ -93,6 +152,25 @@ def most_missed(losses: Mapping[str, Losses], share: float, measure: str = "dive
     """
     mean = {head: found[measure].mean() for head, found in losses.items()}
     return sorted(mean, key=lambda head: -mean[head])[: max(1, ceil(share * len(mean)))]
+
+
+def head_rows(
+    pruned: Pruning, found: ChosenHeads, rows: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, str | float]]:
+    """Return a row for every head: what is lost without it, where it is alone in its layer, and other columns.
+
+    Args:
+        rows: The other columns by head, such as how far it looks.
+    """
+    mean = mean_by_measure(found.losses)
+    n = len(next(iter(found.losses.values()))["divergence"])  # the last pictures, on which nothing was chosen
+    return [
+        {"head": head}
+        | {f"{name} lost": losses[i] for name, losses in mean.items()}
+        | {"divergence, alone in its layer": float(pruned.alone_in_layer(head)[-n:].mean())}
+        | dict(rows[head])
+        for i, head in enumerate(pruned.heads)
+    ]
 
 
 def mean_by_measure(losses: Mapping[str, Losses]) -> dict[str, list[float]]:

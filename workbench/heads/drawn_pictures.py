@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from workbench.core.errors import ModelError, TaskError
 from workbench.heads.grid_maps import Size
+from workbench.model.hooks import forward
 from workbench.model.identity import identity
 from workbench.model.pixels import with_pictures
 from workbench.model.prompt import Prompt
@@ -25,6 +27,8 @@ from workbench.tasks.scenes.words import COLOURS, N_CELLS, SHAPES
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.edits.edit import ModelEdit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,6 +130,20 @@ def draw_pictures(
     return DrawnPictures(pixels=pixels, layout=layout, world=world, prompt=prompt, sight=sight)
 
 
+def draw_framed(model: TransformerBridge, *, n: int, seed: int, noise: float | None = None) -> DrawnPictures:
+    """Draw pictures of two to four objects, one of them in a white frame: the one that is asked about.
+
+    Args:
+        n: How many.
+        noise: Standard deviation of the noise of pixels, which run from 0 to 1; by default that of `World`.
+
+    Raises:
+        ModelError: if the model sees no pictures, reads words beside them, or pictures of another size.
+    """
+    world = World(marked=True, objects=(0, 1, 1, 1))
+    return draw_pictures(model, world if noise is None else replace(world, noise=noise), n=n, seed=seed)
+
+
 def _of_tower(sight: Sight) -> Sight:
     """How the tower behind a language model takes pictures in: positions are its own.
 
@@ -172,3 +190,30 @@ def classes_of(model: TransformerBridge, names: Sequence[str]) -> Int[np.ndarray
             hint=f"name classes that the model has: {', '.join(known[:5])}",
         )
     return np.array([known.index(name) for name in names])
+
+
+def rightly_named(
+    model: TransformerBridge, drawn: DrawnPictures, edit: ModelEdit | None = None
+) -> Float[np.ndarray, " picture"]:
+    """Say of each picture whether a classifier names the object that is asked about.
+
+    Args:
+        edit: Under which it is asked; none asks the model as it is.
+
+    Returns:
+        1 where it does, 0 where it does not.
+
+    Raises:
+        TaskError: for a model whose classes are not the drawn objects.
+
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:marked")
+        >>> drawn = draw_pictures(model, World(marked=True, noise=0.0), n=2, seed=1)
+        >>> rightly_named(model, drawn).tolist()
+        [1.0, 1.0]
+    """
+    wanted = classes_of(model, drawn.names())
+    with edit.on(model) if edit else nullcontext():
+        said = forward(model, drawn.prompt, last_only=False).flatten(1).argmax(-1)
+    return (said.cpu().numpy() == wanted).astype(float)

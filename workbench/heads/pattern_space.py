@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from workbench.core.errors import OptionError
-from workbench.heads.grid_maps import Size
+from workbench.heads.grid_maps import Size, between_patches
 from workbench.heads.hops import hop_distance
 
 PLANTED = ("own patch", "neighbours", "own row", "first patch")
@@ -72,6 +72,29 @@ def pattern_space(
         families=np.argsort(order)[groups],
         exemplars=tuple(tuple(own[np.argsort(away[own], kind="stable")].tolist()) for own in near),
     )
+
+
+def few_patterns(
+    seen: Mapping[str, Float[np.ndarray, "picture query key"]], *, n: int, first: int
+) -> dict[str, Float[np.ndarray, "n patch patch"]]:
+    """Return the patterns of every head between patches, on the first ``n`` pictures.
+
+    Args:
+        first: The position of the first patch.
+    """
+    return {head: between_patches(A[:n], first=first) for head, A in seen.items()}
+
+
+def find_planted(
+    grid: Size, *, each: int, noise: float, seed: int
+) -> tuple[Int[np.ndarray, " pattern"], Int[np.ndarray, " pattern"]]:
+    """Plant patterns of known families (`planted_patterns`) and sort them.
+
+    Returns:
+        The family that is found of every pattern, and its own: numbers, which mean nothing across the two.
+    """
+    made, planted = planted_patterns(grid, each=each, noise=noise, seed=seed)
+    return pattern_space(made, families=len(PLANTED), seed=seed).families, planted
 
 
 def family_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +16,13 @@ from workbench.view.pictures import Curves, HeadMaps
 if TYPE_CHECKING:
     from workbench.heads.drawn_pictures import DrawnPictures
 
+RINGS = "Attention of a patch to one patch so many hops away, mean of a layer"
+CLASS_TOKEN = "Where the class token of every head looks"
+FAMILIES = "Exemplars of every family: head, and what is lost without it"
 EXEMPLARS = 5  # of each family that are drawn
 
 
-def ring_curves(profile: Mapping[str, HeadOnPictures], *, title: str) -> Curves:
+def ring_curves(profile: Mapping[str, HeadOnPictures], *, title: str = RINGS) -> Curves:
     """Draw the attention of a patch to one patch so many hops away, a line for each layer: the mean of its heads."""
     layers = sorted({layer_of(head) for head in profile})
     rings = {
@@ -31,7 +34,9 @@ def ring_curves(profile: Mapping[str, HeadOnPictures], *, title: str) -> Curves:
     return Curves.of(rings, x_label="hops", y_label="attention to one patch", title=title)
 
 
-def class_token_maps(seen: Mapping[str, np.ndarray], shown: DrawnPictures, *, title: str) -> HeadMaps:
+def class_token_maps(
+    seen: Mapping[str, np.ndarray], shown: DrawnPictures, *, title: str = CLASS_TOKEN
+) -> HeadMaps:
     """Draw where the class token of every head looks on the first picture.
 
     Args:
@@ -42,14 +47,18 @@ def class_token_maps(seen: Mapping[str, np.ndarray], shown: DrawnPictures, *, ti
 
 
 def family_exemplars(
-    patterns: Mapping[str, np.ndarray], space: PatternSpace, loss: Sequence[float], *, title: str
+    patterns: Mapping[str, np.ndarray],
+    space: PatternSpace,
+    loss: Mapping[str, float],
+    *,
+    title: str = FAMILIES,
 ) -> HeadMaps:
     """Draw exemplars of every family that has enough, with the head of each and what is lost without it.
 
     Args:
         patterns: Between patches, of every head: as many of each.
         space: Of all patterns, head by head.
-        loss: One number for each head, in the same order.
+        loss: One number for each head, by address.
     """
     heads, every = list(patterns), np.concatenate(list(patterns.values()))
     n = len(every) // len(heads)
@@ -58,6 +67,6 @@ def family_exemplars(
         np.array([[resized(every[k], 18) for k in family] for family in exemplars]),
         [f"family {i}" for i in range(len(exemplars))],
         [str(i + 1) for i in range(EXEMPLARS)],
-        under=[[f"{heads[k // n]} {loss[k // n]:.3f}" for k in family] for family in exemplars],
+        under=[[f"{heads[k // n]} {loss[heads[k // n]]:.3f}" for k in family] for family in exemplars],
         title=title,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,16 @@ def mean_distances(profile: Mapping[str, HeadOnPictures]) -> dict[str, float]:
         Hops by head, at least 0.
     """
     return {head: float(each.distance.mean()) for head, each in profile.items()}
+
+
+def steepness(layers: Sequence[float], distances: Sequence[float]) -> float:
+    """Say how steeply the distance that heads look goes with their layers, up or down, in hops per layer.
+
+    Example:
+        >>> steepness([0, 1, 2], [4.0, 3.0, 2.0])
+        1.0
+    """
+    return abs(slope(np.array(layers, dtype=float), np.array(distances)))
 
 
 def distance_slopes(profile: Mapping[str, HeadOnPictures]) -> Float[np.ndarray, " picture"]:

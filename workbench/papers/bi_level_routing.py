@@ -17,35 +17,35 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits.kinds import ContentMask
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, answers, needs, untried
+from workbench.papers.kit import Conditions, Paper, answers, needs, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, beats_draws, no_worse
-from workbench.papers.kit.frames import Control, Extension
+from workbench.papers.kit.frames import Defined, Extension
 from workbench.papers.kit.trained_arms import (
-    REFERENCE_LEARNED,
-    TRAININGS,
     WHY,
+    Trained,
+    TrainedControl,
+    TrainedExtension,
     TrainedSizes,
+    TrainedSummarised,
     add_arms,
+    add_trainings,
     arms_for,
     in_each,
-    of_training,
 )
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import World
-from workbench.view.pictures import HeadMaps
 
 with lazily():
     from workbench.heads import drawn_pictures
     from workbench.masks import agreement
-    from workbench.model import hooks, probe
+    from workbench.model import probe
     from workbench.training.mixers import region_looks
     from workbench.training.mixers.arms import routed_pictures
 
@@ -62,17 +62,11 @@ IMPOSED = "grid-routed:side=3,keep=2,before=1"
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingSizes(TrainedSizes):
-    """Sizes.
+    """How many pictures and draws."""
 
-    Attributes:
-        rows: Pictures on which trained arms are judged.
-        pictures: On which routing is imposed on the model.
-        draws: Of random keys there.
-    """
-
-    rows: int = 300
-    pictures: int = 300
-    draws: int = 20
+    rows: int = size(300, "pictures on which trained arms are judged")
+    pictures: int = size(300, "on which routing is imposed on the model")
+    draws: int = size(20, "of random keys there")
 
 
 def measure(setting: Setting) -> Conditions:
@@ -83,113 +77,64 @@ def measure(setting: Setting) -> Conditions:
     """
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
     c.numbers |= agreement.routed_forms(8, 4, (1, 4, 16), seed=setting.seed)
-    arms, asked = arms_for(setting, "routed", first_seed=FIRST_SEED)
-    rows: Any = asked
+    arms, rows = arms_for(setting, "routed", first_seed=FIRST_SEED)
     add_arms(c, arms, rows)
-    _near_by(c, setting)
+    near, asked_near = arms_for(
+        setting, "halo", first_seed=FIRST_SEED
+    )  # for the shape of a patch's own object
+    add_arms(c, near, asked_near, only=(ROUTED, WINDOW, ALL), named="near, {}")
     _followed(c, arms, rows)
     _impose(c, setting)
     return c
 
 
-def _near_by(c: Conditions, setting: Setting) -> None:
-    """The same where a patch is asked for the shape of its own object: what is looked for is near."""
-    found, rows = arms_for(setting, "halo", first_seed=FIRST_SEED)
-    part = Conditions(seed=setting.seed)
-    add_arms(part, found, rows)
-    for arm in (ROUTED, WINDOW, ALL):
-        for name in (arm, *(of_training(arm, i) for i in range(TRAININGS))):
-            c.add(
-                f"near, {name}", part[name], within=SHARE, unit=c.unit, clusters=part.measures[name].clusters
-            )
-    c.numbers[f"near, {WHY}"] = part.numbers[WHY]
-
-
 def _followed(c: Conditions, arms: Any, rows: Any) -> None:
     """How much likelier regions of the asked patches are routed to objects than to any region, picture by picture."""
-    where = {"side": routed_pictures.SIDE, "keep": routed_pictures.KEEP}
-    found = region_looks.object_lifts([models[ROUTED] for models in arms.models.values()], rows, **where)
-    starts = [arms.comparison.begin(seed).eval()[ROUTED] for seed in arms.seeds]
-    before = region_looks.object_lifts(starts, rows, **where)
-    for name, lifts in ((FRAMED, found.framed), (OTHERS, found.others), (BEFORE, before.framed)):
-        whole = lifts.mean(1)  # over layers: (training, picture)
-        parts = {name: whole.mean(0), **{of_training(name, i): one for i, one in enumerate(whole)}}
-        for part, values in parts.items():
-            c.add(part, values, unit="times as often as a random region")
-    c.tables["Where regions of the asked patches are routed, times as often as a random region"] = [
-        {"training": i + 1, "layer": layer}
-        | {
-            name: float(lifts[i, layer].mean())
-            for name, lifts in ((FRAMED, found.framed), (OTHERS, found.others), (BEFORE, before.framed))
-        }
-        for i in range(len(found.framed))
-        for layer in range(found.framed.shape[1])
-    ]
+    side, keep = routed_pictures.SIDE, routed_pictures.KEEP
+    found, before = region_looks.lifts_of_arm(arms, ROUTED, rows, side=side, keep=keep)
+    lifts = {FRAMED: found.framed, OTHERS: found.others, BEFORE: before.framed}
+    for name, one in lifts.items():  # (training, layer, picture)
+        add_trainings(c, name, one.mean(1), unit="times as often as a random region")
+    caption = "Where regions of the asked patches are routed, times as often as a random region"
+    c.tables[caption] = region_looks.lift_rows(lifts)
     c.numbers["pictures left out"] = found.left_out
     caption = "How often the asked patches of the first picture are routed to each patch, by layer"
-    labels = [f"layer {i}" for i in range(len(found.first))]
-    c.pictures[caption] = HeadMaps.of(
-        found.first[None], ["share"], labels, pixels=found.pixels, title=caption
-    )
+    c.keep(region_looks.first_picture(found, title=caption))
 
 
 def _impose(c: Conditions, setting: Setting) -> None:
     """Right answers of the model under routing, and under as many random keys."""
     o, model = setting.options, setting.model
-    world = World(marked=True, objects=(0, 1, 1, 1))
-    drawn = drawn_pictures.draw_pictures(model, world, n=o.pictures, seed=FIRST_SEED + setting.seed)
-    wanted = np.asarray(drawn_pictures.classes_of(model, drawn.names()))
+    drawn = drawn_pictures.draw_framed(model, n=o.pictures, seed=FIRST_SEED + setting.seed)
     heads = tuple(f"a{layer}" for layer in probe.wiring(model).attention_layers)
-
-    def right(random: int | None = None) -> np.ndarray:
-        with ContentMask(heads=heads, mask=IMPOSED, random=random).on(model):
-            said = hooks.forward(model, drawn.prompt, last_only=False).flatten(1).argmax(-1)
-        return (said.cpu().numpy() == wanted).astype(float)
-
-    said = hooks.forward(model, drawn.prompt, last_only=False).flatten(1).argmax(-1)
-    c[PLAIN], c[OWN] = (said.cpu().numpy() == wanted).astype(float), right()
-    c.draws[DRAWN] = [right(1000 * setting.seed + i) for i in setting.each(range(o.draws), "random masks")]
+    routed = partial(ContentMask, heads=heads, mask=IMPOSED)
+    right = partial(drawn_pictures.rightly_named, model, drawn)
+    c[PLAIN], c[OWN] = right(), right(routed())
+    seeds = [1000 * setting.seed + i for i in range(o.draws)]
+    c.draws[DRAWN] = [right(routed(random=seed)) for seed in setting.each(seeds, "random masks")]
 
 
-def _in_each_lift(name: str, over: str | None, by: float = 0.0) -> Any:
-    found = above(name, over, by=by)
-    for i in range(TRAININGS):
-        found = found & above(of_training(name, i), None if over is None else of_training(over, i), by=by)
-    return found
-
-
-FIT = [REFERENCE_LEARNED]
-SUMMARY = "summary, reconstructed"
 CLAIMS = {
-    "keys": Claim(
+    "keys": Defined(
         "every query sees exactly the patches of the kept regions",
         at_least("queries with exactly their keys", 1),
         why="1, 4 and 16 of 16 regions of 64 patches: 4, 16 and 64 keys; counted",
-        where="definition",
-        models=None,
     ),
-    "forms": Claim(
+    "forms": Defined(
         "attention over gathered regions is that under the mask",
         at_most("gathered and masked", CLOSE),
         why="float32 rounding of values of about 1",
-        where="definition",
-        models=None,
     ),
-    "dense": Claim(
+    "dense": Defined(
         "with all regions kept it is full attention",
         at_most("all regions and plain", CLOSE),
         why="float32 rounding of values of about 1",
-        where="definition",
-        models=None,
     ),
     **{
-        name: Claim(
+        name: TrainedSummarised(
             f"routed regions answer more than {words}",
             in_each(above, ROUTED, name),
             why="same start, batches and number of keys; patches of a picture are drawn together",
-            where=SUMMARY,
-            needs=FIT,
-            models=2,
         )
         for name, words in {
             WINDOW: "a local window of as many patches",
@@ -198,46 +143,37 @@ CLAIMS = {
         }.items()
     },
     **{
-        name: Control(
+        name: TrainedControl(
             f"routed regions answer more than as many {name}",
             in_each(above, ROUTED, name),
             why=why,
-            needs=FIT,
-            models=2,
         )
         for name, why in {
             REGIONS: "as many whole regions far and near, but none of them chosen",
             KEYS: "as many patches, each by itself: what choosing whole regions is worth",
         }.items()
     },
-    "follows": Claim(
+    "follows": Trained(
         "routing follows the object that is asked for",
-        _in_each_lift(FRAMED, None, by=1.0),
+        in_each(above, FRAMED, by=1.0),
         why="random regions have 1; the mean over both layers, so that no layer is chosen",
         where="the pictures of routed regions",
-        needs=FIT,
-        models=2,
     ),
-    "learned": Control(
+    "learned": TrainedControl(
         "before training it does not follow it as much",
-        _in_each_lift(FRAMED, BEFORE),
+        in_each(above, FRAMED, BEFORE),
         why="the same model at its start: white pixels alone might draw every region",
-        needs=FIT,
-        models=2,
     ),
-    "asked": Extension(
+    "asked": TrainedExtension(
         "it follows that object and not objects of any kind",
-        _in_each_lift(FRAMED, OTHERS),
+        in_each(above, FRAMED, OTHERS),
         why="other objects are as unlike the ground; a routing that seeks objects would find both",
-        needs=FIT,
-        models=2,
     ),
-    "near": Extension(
+    "near": TrainedExtension(
         "where a patch is asked for its own object, a window of as many patches is as good as routed regions",
         in_each(no_worse, f"near, {WINDOW}", f"near, {ROUTED}", within=WITHIN),
         why="the other way round: what routing is worth at a distance is not worth it near by",
         needs=[needs(lambda c: not c.numbers[f"near, {WHY}"], lambda c: c.numbers[f"near, {WHY}"])],
-        models=2,
     ),
     "imposed": Extension(
         "imposed on a model trained without, routed regions keep more right answers than as many random patches",
@@ -255,7 +191,6 @@ CLAIMS = {
 REPLICATION = add_paper(
     Paper(
         name="bi-level-routing",
-        title="BiFormer: Vision Transformer with Bi-Level Routing Attention",
         source="Zhu et al. 2023",
         model="zoo:marked",
         options=RoutingSizes,

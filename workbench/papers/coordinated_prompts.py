@@ -19,14 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, below
-from workbench.papers.kit.frames import Control
+from workbench.papers.kit.frames import SUMMARISED, Control, Summarised
 from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
@@ -66,48 +64,27 @@ def measure(setting: Setting) -> Conditions:
     o: SoftPromptSizes = setting.options
     c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
     plans = {ALONE: None, **{name: prompted_tower.PromptPlan(who=who) for name, who in WAYS.items()}}
-    pixels, wanted = prompt_arms.sizes_of_framed(o.pictures, seed=FIRST_SEED + setting.seed, noise=o.noise)
-    right: dict[str, list[np.ndarray]] = {name: [] for name in plans}
-    alike: dict[str, list[np.ndarray]] = {name: [] for name in plans}
+    pictures = prompt_arms.sizes_of_framed(o.pictures, seed=FIRST_SEED + setting.seed, noise=o.noise)
+    arms = []
     for i in setting.each(range(TRAININGS), "trainings"):
         first = FIRST_SEED + 100_000 * (1 + i) + setting.seed
-        arms = prompt_arms.train_prompts(
-            setting.model,
-            plans,
-            partial(prompt_arms.sizes_of_step, n=o.batch, seed=first, noise=o.noise),
-            classes=2,
-            steps=o.steps,
-            seed=100 * setting.seed + i,
-        )
-        for name, arm in arms.items():
-            tokens = prompt_arms.tokens_of(arm, pixels)
-            said = prompt_arms.said_by(arm, tokens)
-            right[name].append((said == wanted.numpy()).astype(float))
-            alike[name].append(prompted_tower.patch_likeness(tokens).double().numpy())
+        step = partial(prompt_arms.sizes_of_step, n=o.batch, seed=first, noise=o.noise)
+        how = {"classes": 2, "steps": o.steps, "seed": 100 * setting.seed + i}
+        arms.append(prompt_arms.train_prompts(setting.model, plans, step, **how))
     for name in plans:
-        add_trainings(c, name, right[name], within=SHARE, unit=c.unit)
-        add_trainings(c, f"{ALIKE}, {name}", alike[name], unit="mean cosine of two patches")
-    _check(c, arms, pixels)
+        right, alike = zip(*(prompt_arms.judged(own[name], pictures) for own in arms), strict=True)
+        add_trainings(c, name, right, within=SHARE, unit=c.unit)
+        add_trainings(c, f"{ALIKE}, {name}", alike, unit="mean cosine of two patches")
+    _check(c, arms[-1], pictures[0])
     return c
 
 
 def _check(c: Conditions, arms: Any, pixels: Any) -> None:
     """Who sees which prompts, counted, and whether a token depends on any that it does not see."""
-    arm = arms[MATCHED]
-    plan, seen = arm.plan, arm.run(pixels[:8])[2]
-    counts = np.concatenate([one.sum(-1).flatten().numpy() for one in seen])
-    planned = np.concatenate(
-        [np.tile([plan.of_class, *[plan.each] * (one.shape[1] - 1)], len(one)) for one in seen]
-    )
-    c.tell(PLANNED, float((counts == planned).mean()), n=len(counts))
-    leaks = 0
-    for name in WAYS:
-        sees = arms[name].run(pixels[:1])[2]
-        leaks += sum(
-            int((prompted_tower.reached_by(arms[name], pixels, layer) & ~one[0]).sum())
-            for layer, one in enumerate(sees)
-        )
-    c.tell(LEAKS, leaks, n=len(WAYS) * len(seen))
+    planned = prompted_tower.seen_as_planned(arms[MATCHED], pixels[:8])
+    c.tell(PLANNED, float(planned.mean()), n=len(planned))
+    leaks = sum(prompted_tower.count_leaks(arms[name], pixels) for name in WAYS)
+    c.tell(LEAKS, leaks, n=len(WAYS) * len(arms[MATCHED].soft))
 
 
 FIT = needs(
@@ -117,7 +94,8 @@ FIT = needs(
 GAIN = needs(
     at_most(SHARED, ROOM), f"with shared prompts {{{SHARED}:.1%}} are right: there is no room to gain"
 )
-SUMMARY = "summary, reconstructed"
+OfArms = partial(Summarised, models=TRAININGS)
+ControlOfArms = partial(Control, models=TRAININGS)
 CLAIMS = {
     "planned": Claim(
         "every token sees exactly the prompts that are planned for it",
@@ -131,55 +109,46 @@ CLAIMS = {
         why="the gradient of each token behind a layer by each prompt of that layer, in all arms with prompts",
         where="definition",
     ),
-    "learned": Control(
+    "learned": ControlOfArms(
         "shared prompts teach the tower more than a head alone",
         in_each(above, SHARED, ALONE),
         why="the same head without prompts; what is compared below has to be worth something",
-        models=2,
     ),
-    "coordinated": Claim(
+    "coordinated": OfArms(
         "coordinated prompts answer more than as many shared ones",
         in_each(above, MATCHED, SHARED),
         why="same start, pictures and number of prompts",
-        where=SUMMARY,
         needs=[FIT, GAIN],
-        models=2,
     ),
-    "roles": Claim(
+    "roles": OfArms(
         "prompts by role answer more than as many shared ones",
         in_each(above, ROLES, SHARED),
         why="the same without matching: which half of the method does it",
-        where=SUMMARY,
         needs=[FIT, GAIN],
-        models=2,
     ),
-    "matched": Control(
+    "matched": ControlOfArms(
         "matched prompts answer more than as many dealt at random",
         in_each(above, MATCHED, DEALT),
         why="each patch sees two of six prompts in both; only which differs",
         needs=[FIT],
-        models=2,
     ),
-    "diverse": Claim(
+    "diverse": OfArms(
         "with coordinated prompts patches become less alike than with shared ones",
         in_each(below, f"{ALIKE}, {MATCHED}", f"{ALIKE}, {SHARED}"),
         why="the mean cosine of all pairs of patches behind the last norm, picture by picture",
-        where=SUMMARY,
         needs=[FIT],
-        models=2,
     ),
-    "diverse, dealt": Control(
+    "diverse, dealt": ControlOfArms(
         "and less alike than with prompts dealt at random",
         in_each(below, f"{ALIKE}, {MATCHED}", f"{ALIKE}, {DEALT}"),
         why="prompts that differ from patch to patch make patches differ, whoever chose them",
         needs=[FIT],
-        models=2,
     ),
     "photographs": untried(
         "on benchmarks of photographs it is better than other visual prompting",
         "accuracy on the benchmarks of the paper",
         "photographs and towers that were trained on them cannot be had here",
-        where=SUMMARY,
+        where=SUMMARISED,
     ),
 }  # fmt: skip
 REPLICATION = add_paper(

@@ -22,13 +22,15 @@ import numpy as np
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, untried
+from workbench.papers.kit import Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, no_worse, slopes
-from workbench.papers.kit.frames import Control, Extension
+from workbench.papers.kit.frames import SUMMARISED, Defined, Summarised
 from workbench.papers.kit.trained_arms import (
-    REFERENCE_LEARNED,
     TRAININGS,
+    TrainedControl,
+    TrainedExtension,
     TrainedSizes,
+    TrainedSummarised,
     add_arms,
     arms_for,
     in_each,
@@ -96,86 +98,63 @@ def _grows() -> Any:
     return found
 
 
-FIT = [REFERENCE_LEARNED]
-SUMMARY = "summary, reconstructed"
 CLAIMS = {
-    "forms": Claim(
+    "forms": Defined(
         "attention of blocks over gathered keys is that under the mask",
         at_most("gathered and masked", CLOSE),
         why="float32 rounding of values of about 1",
-        where="definition",
-        models=None,
     ),
-    "keys": Claim(
+    "keys": Defined(
         "inside the picture a patch sees (block + 2 halo) squared patches, in a corner (block + halo) squared",
         at_least("inner blocks and corners as said", 1),
         why="blocks of 3 by 3 with a halo of 0, 1 and 2 on 12 by 12 patches; counted",
-        where="definition",
-        models=None,
     ),
-    "grows": Claim(
+    "grows": TrainedSummarised(
         "the wider the halo, the more right answers",
         _grows(),
         why="the slope over a halo of 0, 1 and 2 patches; patches of a picture are drawn together",
-        where=SUMMARY,
-        needs=FIT,
-        models=2,
     ),
-    "halo": Claim(
+    "halo": TrainedSummarised(
         "a halo of one patch answers more than blocks alone",
         in_each(above, HALO, NARROW),
         why="same start and batches; at the border of its block a patch sees nothing of its neighbor otherwise",
-        where=SUMMARY,
-        needs=FIT,
-        models=2,
     ),
-    "random": Control(
+    "random": TrainedControl(
         "and more than as many random patches",
         in_each(above, HALO, RANDOM),
         why="as many keys for each patch, its own among them, drawn once for each layer",
-        needs=FIT,
-        models=2,
     ),
-    "all": Extension(
+    "all": TrainedExtension(
         "it is nearly as good as all patches",
         in_each(no_worse, HALO, ALL, within=WITHIN),
         why="within two points in a hundred, interval included: 9 to 16 patches in place of 64",
-        needs=FIT,
-        models=2,
     ),
-    "few": Claim(
+    "few": Summarised(
         "a wider halo takes no more weights, and a convolution few",
         at_most(WEIGHTS, 0) & at_most(MORE, FEW),
         why="counted; with relative positions, as in the paper, a wider halo would take a few",
-        where=SUMMARY,
         models=2,
     ),
-    "hybrid": Claim(
+    "hybrid": TrainedSummarised(
         "a convolution beside attention helps",
         in_each(above, HYBRID, HALO),
         why="the same halo with and without it",
-        where=SUMMARY,
-        needs=FIT,
-        models=2,
     ),
-    "in place": Extension(
+    "in place": TrainedExtension(
         "and is worth more than a halo",
         in_each(above, NARROW_HYBRID, HALO),
         why="blocks alone with the convolution, whose 3 by 3 reach over their border, beside a halo of 1 without",
-        needs=FIT,
-        models=2,
     ),
     "imagenet": untried(
         "on ImageNet it is as good as the best convolutional networks of its number of weights",
         "accuracy on the benchmarks of the paper, time of a step on accelerators",
         "photographs and models of that size cannot be had here",
-        where=SUMMARY,
+        where=SUMMARISED,
     ),
 }  # fmt: skip
 REPLICATION = add_paper(
     Paper(
         name="halo",
-        title="Scaling Local Self-Attention for Parameter Efficient Visual Backbones",
         source="Vaswani et al. 2021",
         model="zoo:marked",
         options=TrainedSizes,

@@ -27,7 +27,8 @@ from workbench.edits.route_heads import RouteHeads
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import at_most, beats_draws, below
-from workbench.papers.kit.trained_arms import TRAININGS, in_each, of_training
+from workbench.papers.kit.trained_arms import TRAININGS, OfTrainings, in_each, of_training
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -45,23 +46,15 @@ UNIT = "nats a token"
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSizes:
-    """Sizes.
+    """How much is read, and how heads are routed."""
 
-    Attributes:
-        windows, window: Of the text on which losses are taken, and tokens of each.
-        draws: Of random routers, without tuning.
-        shared, active: Heads of every layer that always stay, and how many of the others do for a token.
-        retrain: Tune anew in place of the arms that are shipped, with seeds that no shipped arm has.
-        steps: Of a tuning anew; 0 for those of the recipe.
-    """
-
-    windows: int = 96
-    window: int = 64
-    draws: int = 20
-    shared: int = 1
-    active: int = 2
-    retrain: bool = False
-    steps: int = 0
+    windows: int = size(96, "of the text on which losses are taken")
+    window: int = size(64, "tokens of each")
+    draws: int = size(20, "random routers, without tuning")
+    shared: int = size(1, "heads of every layer that always stay")
+    active: int = size(2, "of the others that do for a token")
+    retrain: bool = size(False, "tune anew in place of the shipped arms, with seeds that none of them has")
+    steps: int = size(0, "of a tuning anew; 0 for those of the recipe")
 
     def __post_init__(self) -> None:
         if self.windows < 2 or self.draws < 1:
@@ -135,24 +128,22 @@ FIT = [
 
 
 def _back(arm: str, says: str, **how: Any) -> Claim:
-    return Claim(
+    return OfTrainings(
         says,
         in_each(below, arm, LIMIT),
         why="the loss of the model that was tuned on with all heads, plus two in a hundred; in each of two tunings",
         needs=FIT,
-        models=2,
         **how,
     )
 
 
 def _better(arm: str, over: str, says: str) -> Claim:
-    return Claim(
+    return OfTrainings(
         says,
         in_each(below, arm, over),
         why="the same start, windows and number of heads; paired over windows, in each of two tunings",
         where="a control of ours",
         needs=FIT,
-        models=2,
     )
 
 

@@ -26,13 +26,13 @@ from workbench.masks import grids
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, answers, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, beats_draws
+from workbench.papers.kit.frames import Defined
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import World
 
 with lazily():
     from workbench.heads import drawn_pictures
     from workbench.masks import agreement, derived
-    from workbench.model import hooks, probe
+    from workbench.model import probe
 
 # Criteria, fixed before anything was measured.
 CLOSE, LINEAR, QUADRATIC, LEARNED, WIDTH = 1e-5, 1.25, 1.75, 0.7, 3
@@ -86,15 +86,12 @@ def measure(setting: Setting) -> Conditions:
 def _impose(c: Conditions, setting: Setting) -> None:
     """Right answers under neighborhoods of every width, and under random patches."""
     o, model = setting.options, setting.model
-    world = World(marked=True, objects=(0, 1, 1, 1), noise=o.noise)
-    drawn = drawn_pictures.draw_pictures(model, world, n=o.pictures, seed=FIRST_SEED + setting.seed)
-    wanted = np.asarray(drawn_pictures.classes_of(model, drawn.names()))
+    drawn = drawn_pictures.draw_framed(model, n=o.pictures, seed=FIRST_SEED + setting.seed, noise=o.noise)
     layers, n, first = probe.wiring(model).attention_layers, drawn.sight.n_tokens, drawn.sight.first
 
     def right(allowed: Any) -> np.ndarray:
-        with Mask(heads=tuple(f"a{layer}" for layer in layers), allowed=allowed).on(model):
-            said = hooks.forward(model, drawn.prompt, last_only=False).flatten(1).argmax(-1)
-        return (said.cpu().numpy() == wanted).astype(float)
+        edit = Mask(heads=tuple(f"a{layer}" for layer in layers), allowed=allowed)
+        return drawn_pictures.rightly_named(model, drawn, edit)
 
     side = drawn.grid[0]
     found = {w: right(grids.grid_neighborhood(n, w, rows=side, before=first)) for w in range(1, side + 1)}
@@ -120,26 +117,20 @@ def _impose(c: Conditions, setting: Setting) -> None:
 ABLE = [answers(WHOLE, LEARNED)]
 OURS = "an extension of ours"
 CLAIMS = {
-    "forms": Claim(
+    "forms": Defined(
         "attention over listed keys is that under the mask, in a row and on a grid",
         at_most(APART, CLOSE),
         why="float32 rounding of values of about 1",
-        where="definition",
-        models=None,
     ),
-    "one": Claim(
+    "one": Defined(
         "a neighborhood of one key is a linear projection",
         at_most("one key", 0),
         why="the value itself, to the last bit",
-        where="definition",
-        models=None,
     ),
-    "full": Claim(
+    "full": Defined(
         "a neighborhood of all keys is full attention",
         at_most("all keys", CLOSE),
         why="float32 rounding of values of about 1",
-        where="definition",
-        models=None,
     ),
     "linear": Claim(
         "its time grows linearly with the length",
@@ -180,7 +171,6 @@ CLAIMS = {
 REPLICATION = add_paper(
     Paper(
         name="neighborhood",
-        title="Faster Neighborhood Attention: Reducing the O(n^2) Cost of Self Attention at the Threadblock Level",
         source="Hassani, Hwu and Shi 2024",
         model="zoo:marked",
         options=NeighborhoodSizes,

@@ -19,29 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from workbench.core.loading import lazily
-from workbench.core.stats.association import adjusted_rand, slope
+from workbench.core.stats.association import adjusted_rand
 from workbench.core.stats.intervals import CHANGE, SHARE
-from workbench.core.stats.matched import layer_of, matched_heads
-from workbench.heads import grid_maps, pattern_space, tower_pictures, tower_profile
+from workbench.core.stats.matched import layer_of
+from workbench.heads import pattern_space, tower_pictures, tower_profile
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import (
-    above,
-    at_least,
-    below,
-    groups_agree,
-    interval_excludes,
-    permuted,
-)
+from workbench.papers.kit.criteria import above, at_least, below, groups_agree, interval_excludes, permuted
 from workbench.papers.kit.frames import RECONSTRUCTED, Control, Extension, Reconstructed
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.layout import World
 
 with lazily():
     from workbench.edits import pruning
@@ -77,81 +68,54 @@ def measure(setting: Setting) -> Conditions:
     """
     o, model, c = setting.options, setting.model, Conditions(seed=setting.seed)
     c.unit, c.within = "nats of divergence", (0.0, float(np.log(2)))
-    world, n = World(marked=True, objects=(0, 1, 1, 1), noise=o.noise), o.choosing + o.pictures
-    drawn = drawn_pictures.draw_pictures(model, world, n=n, seed=FIRST_SEED + setting.seed)
+    n, seed = o.choosing + o.pictures, FIRST_SEED + setting.seed
+    drawn = drawn_pictures.draw_framed(model, n=n, seed=seed, noise=o.noise)
     right = drawn_pictures.classes_of(model, drawn.names())
     pruned, shown = pruning.Pruning(model, drawn.prompt, right), drawn[o.choosing :]
     losses = {head: pruned.lost([head]) for head in setting.each(pruned.heads, "heads pruned")}
-    _by_themselves(c, setting, pruned, losses)
+    own = pruning.choose_heads(losses, QUARTER, choosing=o.choosing, draws=o.draws, seed=setting.seed)
+    _pruned(c, pruned, own)
     seen = observe.patterns_of(model, shown.prompt).by_head()
     profile = tower_profile.tower_profile(seen, shown)
-    _far(c, profile)
-    of_heads = c.numbers["losses"]
-    c.tables["Every head"] = [
-        {"head": head, **{f"{name} lost": x[i] for name, x in of_heads.items()}}
-        | {"divergence, alone in its layer": float(pruned.alone_in_layer(head)[o.choosing :].mean())}
-        | profile[head].row()
-        for i, head in enumerate(pruned.heads)
-    ]
-    for name, unit in pruning.METRICS.items():
-        values = dict(zip(pruned.heads, of_heads[name], strict=True))
-        c.draw_heads(f"Lost without a head: {name}", values, unit=unit)
-    caption = "Where the class token of every head looks"
-    c.pictures[caption] = tower_pictures.class_token_maps(seen, shown, title=caption)
-    between = partial(grid_maps.between_patches, first=shown.sight.first)
-    _families(c, o, {head: between(A[: o.patterns]) for head, A in seen.items()}, shown.grid)
-    return c
-
-
-def _by_themselves(c: Conditions, setting: Setting, pruned, losses: Mapping[str, pruning.Losses]) -> None:
-    """What heads lose that are pruned one by one and together: those chosen on other pictures, random ones, all."""
-    o, heads, reported = setting.options, list(losses), slice(setting.options.choosing, None)
-    chosen = pruning.most_missed(pruning.on_pictures(losses, slice(o.choosing)), QUARTER)
-    draws = matched_heads(chosen, heads, draws=o.draws, seed=setting.seed, short="all")
-    own = pruning.on_pictures(losses, reported)
-    c.numbers |= {"heads": len(heads), "layers": [layer_of(head) for head in heads], "chosen": chosen}
-    c.numbers["losses"] = pruning.mean_by_measure(own)
-    mean = partial(pruning.mean_loss, own)
-    c[TOP], c.draws[RANDOM] = mean(chosen), [mean(drawn) for drawn in draws]
-    every, added_up = len(own) * mean(heads), "nats, heads pruned one by one and added up"
-    c.add(TOGETHER, len(chosen) * c[TOP], unit=added_up)
-    c.add(HALF, MOST * every, unit=added_up)
-    c.add(LOST, mean(chosen, "probability"), within=CHANGE, unit="probability of the right class")
-    c.numbers["share"] = float(c[TOGETHER].sum() / every.sum()) if every.sum() else 0.0
-    answers = {WHOLE: pruned.answers, WITHOUT: pruned.answers_without(chosen)}
-    answers[WITHOUT_RANDOM] = np.mean([pruned.answers_without(drawn) for drawn in draws], axis=0)
-    for name, values in answers.items():
-        c.add(name, values[reported], within=SHARE, unit="share of right answers")
-
-
-def _far(c: Conditions, profile: Mapping[str, tower_profile.HeadOnPictures]) -> None:
-    """How far heads look, and how that goes with their layers."""
     c.add("slope of distance", tower_profile.distance_slopes(profile), unit="hops per layer, between patches")
     far = tower_profile.mean_distances(profile)
     c.numbers["distances"] = list(far.values())
     c.draw_heads("Mean distance that patches look", far, unit="hops")
-    caption = "Attention of a patch to one patch so many hops away, mean of a layer"
-    c.pictures[caption] = tower_pictures.ring_curves(profile, title=caption)
+    c.keep(tower_pictures.ring_curves(profile))
+    c.tables["Every head"] = pruning.head_rows(pruned, own, {head: x.row() for head, x in profile.items()})
+    for name, unit in pruning.METRICS.items():
+        values = dict(zip(pruned.heads, c.numbers["losses"][name], strict=True))
+        c.draw_heads(f"Lost without a head: {name}", values, unit=unit)
+    c.keep(tower_pictures.class_token_maps(seen, shown))
+    _families(c, o, pattern_space.few_patterns(seen, n=o.patterns, first=shown.sight.first), shown.grid)
+    return c
+
+
+def _pruned(c: Conditions, pruned: pruning.Pruning, own: pruning.ChosenHeads) -> None:
+    """What heads lose that are pruned one by one and together: those chosen on other pictures, random ones, all."""
+    heads, added_up = pruned.heads, "nats, heads pruned one by one and added up"
+    c.numbers |= {"heads": len(heads), "layers": [layer_of(head) for head in heads], "chosen": own.chosen}
+    c.numbers["losses"] = pruning.mean_by_measure(own.losses)
+    c[TOP], c.draws[RANDOM] = own.mean(own.chosen), [own.mean(drawn) for drawn in own.draws]
+    c.add(TOGETHER, own.added(own.chosen), unit=added_up)
+    c.add(HALF, MOST * own.added(heads), unit=added_up)
+    c.add(LOST, own.mean(own.chosen, "probability"), within=CHANGE, unit="probability of the right class")
+    c.numbers["share"] = own.share
+    answers = pruned.answers_of_sets(own.chosen, own.draws)
+    for name, values in zip((WHOLE, WITHOUT, WITHOUT_RANDOM), answers, strict=True):
+        c.add(name, values[-c.n(TOP) :], within=SHARE, unit="share of right answers")
 
 
 def _families(c: Conditions, o: VitHeadSizes, few: Mapping[str, np.ndarray], grid: tuple[int, int]) -> None:
     """Sort planted patterns, whose families are known, and the model's own."""
-    made, planted = pattern_space.planted_patterns(grid, each=o.planted, noise=o.mixed, seed=c.seed)
-    found = pattern_space.pattern_space(made, families=len(pattern_space.PLANTED), seed=c.seed)
+    found, planted = pattern_space.find_planted(grid, each=o.planted, noise=o.mixed, seed=c.seed)
     c.add("planted family", planted, unit="number of the family")
-    c.add("family found", found.families, unit="number of the family")
-    c.numbers["adjusted Rand index"] = adjusted_rand(found.families.tolist(), planted.tolist())
+    c.add("family found", found, unit="number of the family")
+    c.numbers["adjusted Rand index"] = adjusted_rand(found.tolist(), planted.tolist())
     space = pattern_space.pattern_space(np.concatenate(list(few.values())), families=o.families, seed=c.seed)
-    loss = c.numbers["losses"]["divergence"]
-    caption = "Exemplars of every family: head, and what is lost without it"
-    c.pictures[caption] = tower_pictures.family_exemplars(few, space, loss, title=caption)
-    of = dict(zip(few, loss, strict=True))
-    c.tables["Families of the model's own patterns"] = pattern_space.family_rows(few, of, space)
-
-
-def _trend(layers: np.ndarray, c: Conditions) -> float:
-    """How steeply the mean distance of heads goes with their layers, up or down."""
-    return abs(slope(layers.astype(float), np.array(c.numbers["distances"])))
+    loss = dict(zip(few, c.numbers["losses"]["divergence"], strict=True))
+    c.keep(tower_pictures.family_exemplars(few, space, loss))
+    c.tables["Families of the model's own patterns"] = pattern_space.family_rows(few, loss, space)
 
 
 ASKED = f"the model names the marked object in {{{WHOLE}:.0%}} of the pictures; half is asked for"
@@ -197,7 +161,11 @@ CLAIMS = {
     ),
     "hops": Reconstructed(
         "how far heads look changes with the layer",
-        permuted("size of the slope of mean distance over layers", _trend, lambda c: c.numbers["layers"])
+        permuted(
+            "size of the slope of mean distance over layers",
+            lambda layers, c: tower_profile.steepness(layers, c.numbers["distances"]),
+            lambda c: c.numbers["layers"],
+        )
         & interval_excludes("slope of distance"),
         "the slope of the mean distance over layers is larger than with the heads' layers dealt anew (p below 0.05), "
         "and its interval over pictures excludes 0",

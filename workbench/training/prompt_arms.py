@@ -18,7 +18,7 @@ from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.paint import draw_many
 from workbench.training.dense_labels import pixel_values
 from workbench.training.loop import fit
-from workbench.training.prompted_tower import PromptedTower, PromptPlan
+from workbench.training.prompted_tower import PromptedTower, PromptPlan, patch_likeness
 from workbench.training.schedule import adamw
 
 if TYPE_CHECKING:
@@ -90,6 +90,18 @@ def tokens_of(
 def said_by(arm: PromptedTower, tokens: Float[Tensor, "picture pos d_model"]) -> Int[np.ndarray, " picture"]:
     """Return what a trained arm answers for the tokens of each picture."""
     return arm.head(tokens[:, 0]).argmax(-1).numpy()
+
+
+def judged(
+    arm: PromptedTower, pictures: Pictures
+) -> tuple[Float[np.ndarray, " picture"], Float[np.ndarray, " picture"]]:
+    """Return of each picture whether a trained arm answers rightly (1 or 0), and how alike its patches are.
+
+    The likeness is the mean cosine of two patches behind the last norm (`patch_likeness`).
+    """
+    tokens = tokens_of(arm, pictures[0])
+    right = said_by(arm, tokens) == pictures[1].numpy()
+    return right.astype(float), patch_likeness(tokens).double().numpy()
 
 
 def sizes_of_framed(n: int, *, seed: int, noise: float, first: int = 0) -> Pictures:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -271,3 +272,29 @@ def reached_by(
         out = with_prompts(layers[layer], x.detach(), prompts, soft.seen(x[:, 1:]))[0]
         rows = [torch.autograd.grad(token.sum(), prompts, retain_graph=True)[0] for token in out]
     return torch.stack(rows).abs().amax(-1) > 0
+
+
+def seen_as_planned(
+    arm: PromptedTower, pixels: Float[Tensor, "picture 3 height width"]
+) -> Bool[np.ndarray, " token"]:
+    """Say of every token, in every layer and picture, whether it sees as many prompts as its plan says.
+
+    The class token is to see its own prompts, and each patch ``each``.
+
+    Raises:
+        OptionError: for an arm without prompts, or one whose plan has no number for a patch.
+    """
+    if arm.plan is None or arm.plan.who not in ("matched", "dealt"):
+        raise OptionError(
+            "the plan does not say how many prompts a patch sees", hint="PromptPlan(who='matched')"
+        )
+    seen = torch.cat(arm.run(pixels)[2]).sum(-1)  # (layer * picture, pos)
+    planned = torch.full_like(seen, arm.plan.each)
+    planned[:, 0] = arm.plan.of_class
+    return (seen == planned).flatten().numpy()
+
+
+def count_leaks(arm: PromptedTower, pixels: Float[Tensor, "picture 3 height width"]) -> int:
+    """Count how often a prompt changes a token that does not see it (`reached_by`): first picture, all layers."""
+    seen = arm.run(pixels[:1])[2]
+    return sum(int((reached_by(arm, pixels, layer) & ~one[0]).sum()) for layer, one in enumerate(seen))

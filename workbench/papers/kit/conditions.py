@@ -326,6 +326,10 @@ class Conditions:
             grid = np.asarray(values)
         self.pictures[caption] = Heatmap.of_heads(grid, range(len(grid)), title=caption, unit=unit)
 
+    def keep(self, *pictures: Picture) -> None:
+        """Keep pictures under their own titles."""
+        self.pictures |= {picture.title: picture for picture in pictures}
+
     @classmethod
     def joined(cls, parts: Mapping[str, Conditions], *, crossed: bool = False) -> Conditions:
         """Put the items of several tasks one after the other; a condition that a task lacks has fewer items.

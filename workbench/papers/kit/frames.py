@@ -18,6 +18,11 @@ from workbench.papers.kit.outcome import Criterion
 RECONSTRUCTED = "abstract, reconstructed"
 Reconstructed = partial(Claim, where=RECONSTRUCTED)
 """A claim of a paper of which the abstract alone was read."""
+SUMMARISED = "summary, reconstructed"
+Summarised = partial(Claim, where=SUMMARISED)
+"""A claim of a paper of which a summary was read."""
+Defined = partial(Claim, where="definition", models=None)
+"""A claim that follows from how something is defined, whatever the model."""
 Control = partial(Claim, where="a control of ours")
 """A claim that the paper does not make, and without which its own would say less."""
 Extension = partial(Claim, where="an extension of ours")

@@ -15,6 +15,7 @@ from workbench.core.stats.intervals import SHARE
 from workbench.papers.kit.claims import Claim, needs
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import Criterion
+from workbench.papers.kit.frames import SUMMARISED
 from workbench.papers.options import size
 from workbench.training.mixers.arms import get_comparison
 
@@ -60,26 +61,34 @@ def arms_for(setting: Setting, name: str, *, first_seed: int) -> tuple[TrainedAr
     return arms, comparison.draw(np.random.default_rng([first_seed, setting.seed]), o.rows)
 
 
-def add_arms(c: Conditions, arms: TrainedArms, rows: AskedRows, *, losses: bool = False) -> None:
+def add_arms(
+    c: Conditions,
+    arms: TrainedArms,
+    rows: AskedRows,
+    *,
+    losses: bool = False,
+    only: Sequence[str] = (),
+    named: str = "{}",
+) -> None:
     """Add right answers of every arm, one value a question, over its trainings and as ``ARM, training 1``.
 
     Args:
         losses: Add the loss of every question, in nats, in place of right answers.
+        only: The arms that are added; all where none are named.
+        named: How conditions are named after their arms, where two comparisons have arms of one name.
     """
     asked = np.nonzero(rows.target >= 0)[0].tolist()
     measure, within, unit = (
         (arms.loss, None, "nats") if losses else (arms.right, SHARE, "share of right answers")
     )
-    for name in arms.comparison.arms:
-        found = measure(name, rows).astype(float)
-        parts = {name: found.mean(0), **{of_training(name, i): one for i, one in enumerate(found)}}
-        for part, values in parts.items():
-            c.add(part, values, within=within, unit=unit, clusters=asked)
-    c.numbers[WHY] = arms.why_not(rows)
+    for arm in only or arms.comparison.arms:
+        found = measure(arm, rows).astype(float)
+        add_trainings(c, named.format(arm), found, within=within, unit=unit, clusters=asked)
+    c.numbers[named.format(WHY)] = arms.why_not(rows)
     c.numbers["weights"] = "shipped" if arms.shipped else "trained anew"
 
 
-def add_trainings(c: Conditions, name: str, found: Sequence[np.ndarray], **how: Any) -> None:
+def add_trainings(c: Conditions, name: str, found: Sequence[np.ndarray] | np.ndarray, **how: Any) -> None:
     """Add a condition over all trainings, and as ``NAME, training 1`` in each.
 
     Args:
@@ -102,11 +111,18 @@ def of_training(arm: str, i: int) -> str:
     return f"{arm}, training {i + 1}"
 
 
-def in_each(criterion: Callable[..., Criterion], name: str, over: str, **how: Any) -> Criterion:
-    """A criterion of two arms over all trainings, and in each by itself."""
+def in_each(criterion: Callable[..., Criterion], name: str, over: str | None = None, **how: Any) -> Criterion:
+    """A criterion of one arm, or of two, over all trainings, and in each by itself.
+
+    Example:
+        >>> from workbench.papers.kit.criteria import above
+        >>> in_each(above, "dense", by=1.0).words.count("above 1, interval included")
+        3
+    """
     found = criterion(name, over, **how)
     for i in range(TRAININGS):
-        found = found & criterion(of_training(name, i), of_training(over, i), **how)
+        other = None if over is None else of_training(over, i)
+        found = found & criterion(of_training(name, i), other, **how)
     return found
 
 
@@ -115,3 +131,6 @@ OfTrainings = partial(Claim, models=TRAININGS)
 """A claim about trained models, of which there are several trainings."""
 Trained = partial(OfTrainings, needs=[REFERENCE_LEARNED])
 """One that compares arms: the arm that all are compared with has to have learned the task."""
+TrainedControl = partial(Trained, where="a control of ours")
+TrainedExtension = partial(Trained, where="an extension of ours")
+TrainedSummarised = partial(Trained, where=SUMMARISED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,11 @@ from torch import Tensor
 from workbench.core.errors import OptionError
 from workbench.masks.chosen_keys import regions_of_grid
 from workbench.tasks.scenes.patch_rows import PatchRows
-from workbench.training.mixers.comparison import tensors_of
+from workbench.training.mixers.comparison import TrainedArms, tensors_of
 from workbench.training.mixers.lab import Lab
 from workbench.training.mixers.picture_plugs import kept_regions
 from workbench.training.mixers.plugs import Content
+from workbench.view.pictures import HeadMaps
 
 
 @torch.no_grad()
@@ -115,3 +116,39 @@ def object_lifts(models: Sequence[Lab], rows: PatchRows, *, side: int, keep: int
         first=first.numpy(),
         pixels=np.ascontiguousarray(shown),
     )
+
+
+def first_picture(lifts: ObjectLifts, *, title: str) -> HeadMaps:
+    """Draw the first picture under how often its asked patches are routed to each patch, layer by layer."""
+    layers = [f"layer {i}" for i in range(len(lifts.first))]
+    return HeadMaps.of(lifts.first[None], ["share"], layers, pixels=lifts.pixels, title=title)
+
+
+def lifts_of_arm(
+    arms: TrainedArms, arm: str, rows: PatchRows, *, side: int, keep: int
+) -> tuple[ObjectLifts, ObjectLifts]:
+    """Say where an arm that routes looks: as it was trained, and at its start (`object_lifts`).
+
+    Returns:
+        Lifts of every training after it, and of the same models before it.
+    """
+    trained = [models[arm] for models in arms.models.values()]
+    starts = [arms.comparison.begin(seed).eval()[arm] for seed in arms.seeds]
+    after, before = (object_lifts(models, rows, side=side, keep=keep) for models in (trained, starts))
+    return after, before
+
+
+def lift_rows(lifts: Mapping[str, Float[np.ndarray, "training layer picture"]]) -> list[dict[str, float]]:
+    """Return one row for each training and layer, with the mean over pictures of each kind of lift.
+
+    Example:
+        >>> lift_rows({"framed": np.array([[[1.0, 3.0]]])})
+        [{'training': 1, 'layer': 0, 'framed': 2.0}]
+    """
+    trainings, layers, _ = next(iter(lifts.values())).shape
+    return [
+        {"training": i + 1, "layer": layer}
+        | {name: float(one[i, layer].mean()) for name, one in lifts.items()}
+        for i in range(trainings)
+        for layer in range(layers)
+    ]
