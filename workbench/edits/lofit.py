@@ -6,11 +6,11 @@ heads, with an L1 penalty, and ranks heads by its norm. Step 2 forgets ``a`` and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
+from workbench.core.stats.agreement import jaccard
+from workbench.core.stats.permutation import within_and_between
 from workbench.edits.affine import Affine
 from workbench.edits.questions import Questions, editable_layers, losses
 
@@ -205,6 +208,47 @@ def _loss(
             else:
                 total = total + objective(logits, [index[i] for i in rows]) * (len(rows) / len(index))
     return total
+
+
+class SharedChoices(NamedTuple):
+    """How much several choices of heads share, some of which are of one task.
+
+    Attributes:
+        shared: Jaccard of each two choices, in order.
+        tasks: The number of each choice's task.
+        within, between: Mean of two choices of one task, and of two tasks.
+        rows: One row per choice: its task, its heads, and how many of them the next task chose, too.
+    """
+
+    shared: list[list[float]]
+    tasks: list[int]
+    within: float
+    between: float
+    rows: Rows
+
+
+def share_choices(choices: Mapping[str, Sequence[Sequence[str]]]) -> SharedChoices:
+    """Say how much any two choices of heads share.
+
+    Args:
+        choices: By task, the heads of each choice; as many choices of each task.
+
+    Example:
+        >>> found = share_choices({"a": [["a0.h0"], ["a0.h0"]], "b": [["a0.h1"], ["a0.h0"]]})
+        >>> found.tasks, found.within, found.between
+        ([0, 0, 1, 1], 0.5, 0.5)
+    """
+    runs = [heads for own in choices.values() for heads in own]
+    tasks = [i for i, own in enumerate(choices.values()) for _ in own]
+    shared = [[jaccard(here, there) for there in runs] for here in runs]
+    within, between = within_and_between(np.array(shared), tasks)
+    each = tasks.count(0)
+    after = runs[each:] + runs[:each]
+    rows: Rows = [
+        {"task": list(choices)[task], "heads": ", ".join(heads), "shared": len({*heads} & {*other})}
+        for task, heads, other in zip(tasks, runs, after, strict=True)
+    ]
+    return SharedChoices(shared, tasks, within, between, rows)
 
 
 def all_parameters(model: TransformerBridge) -> int:

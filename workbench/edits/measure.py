@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.verdicts.statistics import CHANGE, mean_interval
@@ -87,6 +87,11 @@ def on_task(runs: PairedRuns, edit: ModelEdit | Made | None = None, *, metric: b
             found.setdefault(name, []).append(value.double().cpu().numpy())
     order = np.argsort(index)
     return {name: np.concatenate(parts)[order] for name, parts in found.items()}
+
+
+def right_on_task(runs: PairedRuns, edit: ModelEdit | Made | None = None) -> Float[np.ndarray, " pair"]:
+    """Return 1 for every pair whose most likely token is a correct answer under the edit, and 0 for every other."""
+    return on_task(runs, edit, metric=False)["accuracy"]
 
 
 @torch.no_grad()

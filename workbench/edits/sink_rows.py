@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
 from workbench.edits.place import Change, Place, Seen
 from workbench.edits.redistribute import Redistribute
 from workbench.engine.interventions.surgery import scale_keys
+from workbench.heads.asked_pictures import AskedPictures, answered
 from workbench.heads.span_attention import span_attention
 from workbench.heads.visual_sinks import sink_tokens
 from workbench.model.probe import wiring
@@ -114,3 +117,58 @@ def moved_share(model: TransformerBridge, prompt: Prompt, edit: Redistribute) ->
     with edit.on(model):
         after = span_attention(model, prompt, whole)[:, layer]
     return np.abs(after - before).sum(-1).mean(-1) / 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Redistributed:
+    """Right answers with attention moved, question by question.
+
+    Attributes:
+        ratio: The ratio that answers most questions rightly among those on which it is chosen.
+        tried: One row for each ratio, on the questions for choosing.
+        chosen: In heads that look at the picture.
+        every: In all heads.
+        random: In random heads, once for each draw.
+        moved: The share of the last token's row that goes to other keys.
+    """
+
+    ratio: float
+    tried: Rows
+    chosen: Float[np.ndarray, " question"]
+    every: Float[np.ndarray, " question"]
+    random: list[Float[np.ndarray, " question"]]
+    moved: Float[np.ndarray, " question"]
+
+
+def redistribute_on(
+    model: TransformerBridge,
+    choosing: AskedPictures,
+    asked: AskedPictures,
+    make: Callable[..., Redistribute],
+    *,
+    ratios: Sequence[float],
+    draws: int,
+    seed: int,
+) -> Redistributed:
+    """Choose on some questions which share of a head's picture may be on sinks, and answer others with it.
+
+    Args:
+        make: The edit, from ``min_nonsink_ratio`` and from how heads are chosen.
+        ratios: Among which is chosen; of equal ones the first.
+        draws: Of random heads, as many in each layer, row by row.
+    """
+
+    def right(ratio: float, on: AskedPictures = asked, **how: Any) -> Float[np.ndarray, " question"]:
+        with make(min_nonsink_ratio=ratio, **how).on(model):
+            return answered(model, on)
+
+    gains, plain = {ratio: right(ratio, choosing).mean() for ratio in ratios}, answered(model, choosing)
+    best = max(ratios, key=lambda ratio: gains[ratio])
+    return Redistributed(
+        ratio=best,
+        tried=[{"ratio": ratio, "right": one, "as it is": plain.mean()} for ratio, one in gains.items()],
+        chosen=right(best),
+        every=right(best, choose="all"),
+        random=[right(best, choose="random", seed=seed * 997 + i) for i in range(draws)],
+        moved=moved_share(model, asked.prompt, make(min_nonsink_ratio=best)),
+    )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from workbench.core.claims import Rows
 from workbench.core.errors import ModelError, OptionError
 from workbench.model.outline import Outline
+from workbench.view.pictures import Curves
 
 INTENSITY = 562.5  # operations in the time of one byte: 4.5 PFLOP/s over 8 TB/s
 BYTES = 2  # of a number in bfloat16
@@ -144,6 +146,43 @@ def qwen3() -> dict[str, Outline]:
         )
         for name, (billions, layers, heads) in QWEN3.items()
     }  # fmt: skip
+
+
+def read_shares(models: Mapping[str, Outline], *, prompt: int, generated: int) -> list[float]:
+    """Return the share of reads in the cost of one answer, from 0 to 1, one number a model."""
+    return [generation_cost(one, prompt=prompt, generated=generated).read_share for one in models.values()]
+
+
+def next_larger(models: Mapping[str, Outline], *, prompt: int, generated: int) -> dict[str, list[float]]:
+    """Return how many times as much as a model the next larger one costs, for answers of one length.
+
+    Args:
+        models: From small to large.
+
+    Returns:
+        By ``flop``, operations alone, and by ``equivalent``, reads included: one number a step.
+
+    Example:
+        >>> [len(times) for times in next_larger(qwen3(), prompt=1000, generated=10_000).values()]
+        [5, 5]
+    """
+    costs = [generation_cost(one, prompt=prompt, generated=generated) for one in models.values()]
+    return {
+        of: [getattr(large, of) / getattr(small, of) for small, large in pairwise(costs)]
+        for of in ("flop", "equivalent")
+    }
+
+
+def read_curves(rows: Rows) -> Curves:
+    """Draw the share of reads over the length of the answer, a line for each model (`cost_rows`)."""
+    lines = {
+        name: [(row["generated"], row["share of reads"]) for row in rows if row["model"] == name]
+        for name in dict.fromkeys(row["model"] for row in rows)
+    }
+    return Curves.of(
+        lines, log_x=True, x_label="tokens generated", y_label="share of reads",
+        title="Reads by length of the answer",
+    )  # fmt: skip
 
 
 def cost_rows(models: Mapping[str, Outline], lengths: Sequence[int], *, prompt: int, budget: int) -> Rows:

@@ -30,6 +30,11 @@ class DualStream:
     local: Bool[Tensor, "picture patch"]
     summary: Bool[Tensor, "picture patch"]
 
+    def counts(self) -> dict[str, float]:
+        """Return how many patches of a picture are of each kind, mean over the pictures."""
+        kinds = {"patches for detail": self.local, "patches for the whole": self.summary}
+        return {name: float(kind.sum(-1).double().mean()) for name, kind in kinds.items()}
+
     def drawn(self, seed: int) -> DualStream:
         """Return as many random patches of each kind for every picture: the control."""
         rank = (

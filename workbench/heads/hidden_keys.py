@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
-from workbench.heads.asked_pictures import AskedPictures, answered
+from workbench.heads.asked_pictures import AskedPictures, answered, draw_patches
 from workbench.model.hooks import hook_name
 from workbench.model.probe import wiring
 
@@ -72,6 +72,24 @@ def answered_without(
     """
     away = asked.keys(patches)[:, None]
     return answered(model, asked, under=lambda rows: hidden_keys(model, away[rows]))
+
+
+def without_objects(
+    model: TransformerBridge,
+    asked: AskedPictures,
+    many: Int[np.ndarray, " question"],
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> list[Float[np.ndarray, " question"]]:
+    """Answer questions with so many random patches of objects hidden, drawn anew each time: a control.
+
+    Args:
+        many: Patches that are hidden in each picture; its objects have as many, at least.
+        draws: How often.
+    """
+    objects = ~asked.background
+    return [answered_without(model, asked, draw_patches(objects, many, rng)) for _ in range(draws)]
 
 
 def checked_span(span: Collection[int], n: int) -> list[int]:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from workbench.core.errors import OptionError
-from workbench.heads.crosstalk import fidelity, predicted_fidelity, write_pairs
+from workbench.heads.crosstalk import correct_pairs, fidelity, predicted_fidelity, write_pairs
+from workbench.view.pictures import Curves
 
 SHARES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # pairs per dimension that are tried for a capacity
 Pairs = tuple[Float[Tensor, "draw pair d"], Float[Tensor, "draw pair d"]]
@@ -119,6 +120,32 @@ def fill(pairs: int, d: int, *, draws: int = 1, seed: int | Sequence[int] = 0) -
     read = keys @ write_pairs(keys, values)
     right = ((read @ values.mT).argmax(-1) == torch.arange(pairs)).double().mean()
     return FilledMemory(d=d, pairs=pairs, cosines=fidelity(read, values), nearest=float(right))
+
+
+def fidelity_curves(filled: Sequence[FilledMemory]) -> Curves:
+    """Draw the cosine of what is retrieved over the pairs per dimension, a line for each dimension."""
+    rows = [one.row() for one in filled]
+    lines = {
+        f"d = {d}": [(row["pairs"] / d, row["cosine"]) for row in rows if row["d"] == d]
+        for d in dict.fromkeys(one.d for one in filled)
+    }
+    return Curves.of(
+        lines, log_x=True, x_label="pairs per dimension", y_label="cosine with the right value",
+        title="Fidelity by pairs per dimension",
+    )  # fmt: skip
+
+
+def by_rule(
+    pairs: int, d: int, *, sweeps: int, draws: int = 1, seed: int | Sequence[int] = 0
+) -> tuple[Float[Tensor, "draw pair"], Float[Tensor, "draw pair"]]:
+    """Return the cosines of memories that add pairs up, and of those that correct their errors, of the same pairs.
+
+    Args:
+        sweeps: Over all pairs, of the rule that corrects.
+    """
+    keys, values = random_pairs(pairs, d, draws=draws, seed=seed)
+    added, corrected = write_pairs(keys, values), correct_pairs(keys, values, sweeps=sweeps)
+    return fidelity(keys @ added, values), fidelity(keys @ corrected, values)
 
 
 def capacity_exponents(

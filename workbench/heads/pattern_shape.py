@@ -20,6 +20,23 @@ from workbench.heads.indicators import Pattern, entropy, first_token, patterns
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from workbench.core.claims import Rows
+
+
+def shape_rows(
+    patterns_of: Mapping[str, Mapping[int, Float[Tensor, "row head query key"]]],
+) -> Rows:
+    """Return one row for each model and layer with what its patterns are like (`shape_of_patterns`).
+
+    Args:
+        patterns_of: By model and layer.
+    """
+    return [
+        {"arm": arm, "layer": layer, **shape_of_patterns(pattern)}
+        for arm, layers in patterns_of.items()
+        for layer, pattern in layers.items()
+    ]
+
 
 def concentration(A: Pattern) -> Float[Tensor, "*head"]:
     """Measure how concentrated a pattern is: ``||A||_F``; ``sqrt(L)`` where every query looks at one key.

@@ -44,6 +44,15 @@ class Hallucination:
         """CHAIR_i: things named that are not there, of all that are named in all pictures."""
         return float((self.invented * self.named).sum() / max(1.0, self.named.sum()))
 
+    def row(self) -> dict[str, float]:
+        """Return means over the pictures, as a row of a table."""
+        return {
+            "CHAIR_i": self.chair,
+            "CHAIR_s": float(self.any_invented.mean()),
+            "recall": float(self.recall.mean()),
+            "things named": float(self.named.mean()),
+        }
+
 
 def hallucination(said: Sequence[str], scenes: Sequence[Scene]) -> Hallucination:
     """Count what descriptions name that is there and that is not; a thing is named by colour and shape, once.

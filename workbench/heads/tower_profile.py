@@ -92,7 +92,7 @@ def mean_distances(profile: Mapping[str, HeadOnPictures]) -> dict[str, float]:
     return {head: float(each.distance.mean()) for head, each in profile.items()}
 
 
-def steepness(layers: Sequence[float], distances: Sequence[float]) -> float:
+def steepness(layers: Sequence[float] | np.ndarray, distances: Sequence[float]) -> float:
     """Say how steeply the distance that heads look goes with their layers, up or down, in hops per layer.
 
     Example:

@@ -131,6 +131,46 @@ def share_beside(
     return (share * many).sum(1) / np.maximum(many.sum(1), 1)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MassiveShares:
+    """How many patches that draw much attention are massive, picture by picture, among those that have one.
+
+    Attributes:
+        rows: The pictures that have a patch that draws much.
+        sinks: The patches that are both, of all pictures.
+        attended: Share of such patches that are massive.
+        beside: That of the other patches of the same pictures and layers.
+        random: That of such patches in as many random dimensions, mean over the draws.
+    """
+
+    rows: Bool[np.ndarray, " row"]
+    sinks: Bool[np.ndarray, "row layer patch"]
+    attended: Float[np.ndarray, " some"]
+    beside: Float[np.ndarray, " some"]
+    random: Float[np.ndarray, " some"]
+
+
+def massive_shares(
+    seen: SeenSinks, dimensions: Sequence[int], *, draws: int, rng: np.random.Generator
+) -> MassiveShares:
+    """Find the patches that draw much attention and are massive, beside other patches and random dimensions.
+
+    Args:
+        draws: Of random dimensions; none are drawn where no patch draws much.
+    """
+    width, attended, massive = seen.resid.shape[-1], seen.attended, seen.massive(dimensions)
+    rows = np.asarray(attended.any((1, 2)))
+    drawn = [rng.choice(width, len(dimensions), replace=False).tolist() for _ in range(draws * rows.any())]
+    by_chance = [share_among(attended & seen.massive(each), attended)[rows] for each in drawn]
+    return MassiveShares(
+        rows=rows,
+        sinks=attended & massive,
+        attended=share_among(attended & massive, attended)[rows],
+        beside=share_beside(attended, massive)[rows],
+        random=np.mean(by_chance, axis=0) if drawn else np.zeros(0),
+    )
+
+
 def usual_tau(d_model: int) -> float:
     """Return the paper's threshold at another width: as much of ``sqrt(d_model)``, which nothing can exceed.
 

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import OptionError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.progress import Progress, silent
 from workbench.edits.kinds import ALPHA, Calibration
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, beats_draws, between, more, no_worse
-from workbench.papers.options import size
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -42,25 +42,17 @@ ALPHA_3, ALPHA_7 = "chosen heads, alpha 3", "chosen heads, alpha 7"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationSizes:
+class CalibrationSizes(Sizes):
     """How much is asked, and of what."""
 
     task: str = size("docstring", "on which heads are chosen and judged")
     beside: tuple[str, ...] = size(("ioi", "greater-than", "colored-objects", "induction"), "unrelated tasks")
-    selection: int = size(200, "prompts on which heads are chosen")
-    evaluation: int = size(300, "others on which they are judged")
-    draws: int = size(20, "random sets of heads")
+    selection: int = size(200, "prompts on which heads are chosen", least=2)
+    evaluation: int = size(300, "others on which they are judged", least=2)
+    draws: int = size(20, "random sets of heads", least=1)
     language: str = size("zoo:stdlib", "a model of text")
-    windows: int = size(96, "of text, half to choose heads and half to judge them")
+    windows: int = size(96, "of text, half to choose heads and half to judge them", least=4)
     window: int = size(64, "tokens of each")
-
-    def __post_init__(self) -> None:
-        if min(self.selection, self.evaluation, self.windows // 2) < 2 or self.draws < 1:
-            raise OptionError(
-                f"selection is {self.selection}, evaluation {self.evaluation}, windows {self.windows}, "
-                f"draws {self.draws}; at least 2, 2, 4 and 1 are needed",
-                hint="--set selection=2 --set evaluation=2 --set windows=4 --set draws=1, or more",
-            )
 
 
 def measure(setting: Setting) -> Conditions:
@@ -84,13 +76,12 @@ def measure(setting: Setting) -> Conditions:
             continue
         c[f"{task}, {PLAIN}"] = asked.accuracy()
         c[f"{task}, {CHOSEN}"] = asked.accuracy(Calibration(heads=tuple(c.numbers["chosen"])))
-    beside = [task for task in o.beside if f"{task}, {PLAIN}" in c]
-    if not beside:
+    if beside := [task for task in o.beside if f"{task}, {PLAIN}" in c]:
+        worst = min(beside, key=lambda task: c.interval(f"{task}, {CHOSEN}", f"{task}, {PLAIN}").low)
+        c[f"{WORST}, {PLAIN}"], c[f"{WORST}, {CHOSEN}"] = c[f"{worst}, {PLAIN}"], c[f"{worst}, {CHOSEN}"]
+        c.numbers["most harmed"] = worst
+    else:
         c.lack(f"{WORST}, {CHOSEN}", c.lacking.get(CHOSEN, "no unrelated task fits this model"))
-        return c
-    worst = min(beside, key=lambda task: c.interval(f"{task}, {CHOSEN}", f"{task}, {PLAIN}").low)
-    c[f"{WORST}, {PLAIN}"], c[f"{WORST}, {CHOSEN}"] = c[f"{worst}, {PLAIN}"], c[f"{worst}, {CHOSEN}"]
-    c.numbers["most harmed"] = worst
     return c
 
 
@@ -98,8 +89,8 @@ def calibrated(
     selection: sinks.Quiz, evaluation: sinks.Quiz, *, draws: int, seed: int, progress: Progress = silent
 ) -> Conditions:
     """Accuracy on the evaluation prompts with the heads calibrated that help on the selection prompts, and controls."""
+    chosen = sinks.choose_on(selection, progress=progress)
     heads, ask = sinks.heads_of(selection.bridge), evaluation.accuracy
-    chosen = sinks.improving(sinks.solo(selection, heads, progress=progress))
     c = Conditions(model=evaluation.bridge, unit="accuracy")
     c[PLAIN], c[ALL] = ask(), ask(Calibration(heads=heads))
     c.numbers["chosen"] = list(chosen)
@@ -113,8 +104,8 @@ def calibrated(
         c[name] = ask(edit)
     moved = {name: sinks.attention_moved(evaluation, edit) for name, edit in edits.items()}
     c.tables["Share of the attention that calibration moves"] = [moved]
-    drawn = c.matched(chosen, heads, draws=draws, seed=seed)
-    c.draws[RANDOM] = [ask(Calibration(heads=others)) for others in drawn]
+    others = c.matched(chosen, heads, draws=draws, seed=seed)
+    c.draws[RANDOM] = [ask(Calibration(heads=drawn)) for drawn in others]
     return c
 
 
@@ -135,24 +126,19 @@ def _each_head(c: Conditions, evaluation: sinks.Quiz, fresh: dict[str, np.ndarra
 def _text(setting: Setting, c: Conditions) -> None:
     """Heads chosen on half of the held-out files of the language model's corpus, judged on the other half."""
     c.numbers["language model"] = setting.options.language
-    try:
+    with c.unless_refused(f"text, {CHOSEN}"):
         choosing, judging = held_out_quizzes(setting)
-    except WorkbenchError as problem:
-        c.lack(f"text, {CHOSEN}", problem.message)
-        return
-    solo = sinks.solo(choosing, sinks.heads_of(choosing.bridge), progress=setting.progress)
-    c.numbers["chosen on text"] = chosen = sinks.improving(solo)
-    if not chosen:
-        c.lack(f"text, {CHOSEN}", "no head's calibration helps on the selection text")
-        return
-    c[f"text, {PLAIN}"] = judging.accuracy()
-    c[f"text, {CHOSEN}"] = judging.accuracy(Calibration(heads=chosen))
+        c.numbers["chosen on text"] = chosen = sinks.choose_on(choosing, progress=setting.progress)
+        if not chosen:
+            c.lack(f"text, {CHOSEN}", "no head's calibration helps on the selection text")
+            return
+        c[f"text, {PLAIN}"] = judging.accuracy()
+        c[f"text, {CHOSEN}"] = judging.accuracy(Calibration(heads=chosen))
 
 
 def held_out_quizzes(setting: Setting) -> tuple[sinks.Quiz, sinks.Quiz]:
     """Windows of files that the language model was not trained on: of some to choose heads, of the others to judge."""
-    o = setting.options
-    files = [text for name, text in sorted(language.sources().items()) if language.is_held_out(name)]
+    o, files = setting.options, language.held_out_texts()
     return sinks.text_quizzes(setting.open(o.language), files, n=o.windows, size=o.window, seed=setting.seed)
 
 

@@ -19,22 +19,25 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import OptionError, TaskError
+from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.edits.substitute import Substitute
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, at_most, below, equal, no_worse
+from workbench.papers.kit.frames import Extension
 from workbench.papers.kit.trained_arms import (
-    REFERENCE_LEARNED,
     TRAININGS,
+    Trained,
     TrainedSizes,
     add_arms,
+    add_trainings,
     arms_for,
     in_each,
-    of_training,
+    rows_by_kind,
 )
+from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.tasks.streams.gists import KINDS, WORDS
 
@@ -61,17 +64,12 @@ def hybrid(arm: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class LadderSizes(TrainedSizes):
-    """Sizes.
+    """How much is asked, and of what."""
 
-    Attributes:
-        windows, window: Of the text on which patterns are replaced, and tokens of each.
-        heads: Replace patterns head by head, too.
-    """
-
-    rows: int = 300
-    windows: int = 16
-    window: int = 48
-    heads: bool = True
+    rows: int = size(300, "on which trained arms are judged")
+    windows: int = size(16, "of the text on which patterns are replaced")
+    window: int = size(48, "tokens of each")
+    heads: bool = size(True, "replace patterns head by head, too")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,76 +86,49 @@ def measure(setting: Setting) -> Conditions:
     arms, asked = arms_for(setting, "relaxed", first_seed=FIRST_SEED)
     rows: Any = asked  # of `gist_rows`, which say of what kind each question is
     add_arms(c, arms, rows)
-    clusters = rows.asked[0].tolist()
-    for name in (CHANCE, *(of_training(CHANCE, i) for i in range(TRAININGS))):
-        c.add(name, np.full(len(clusters), 1 / WORDS), within=SHARE, clusters=clusters)
-    c.tables["Right answers by kind of question"] = [
-        {
-            "arm": arm,
-            "all": c.mean(arm),
-            **{kind: float(c[arm][rows.kinds == i].mean()) for i, kind in enumerate(KINDS)},
-            "loss, nats": float(arms.loss(arm, rows).mean()),
-        }
-        for arm in arms.comparison.arms
-    ]
-    ids, _ = comparison.tensors_of(rows)
-    models = next(iter(arms.models.values()))
-    c.tables["What patterns of trained arms are like"] = [
-        {"arm": arm, "layer": layer, **pattern_shape.shape_of_patterns(pattern)}
-        for arm, model in models.items()
-        for layer, pattern in model.patterns(ids[:32]).items()
-    ]
-    _replaced(c, setting)
+    clusters, ids = rows.asked[0].tolist(), comparison.tensors_of(rows)[0]
+    chance = np.full((TRAININGS, len(clusters)), 1 / WORDS)
+    add_trainings(c, CHANCE, chance, within=SHARE, clusters=clusters)
+    c.tables["Right answers by kind of question"] = rows_by_kind(c, arms, rows, KINDS, rows.kinds)
+    seen = {arm: model.patterns(ids[:32]) for arm, model in next(iter(arms.models.values())).items()}
+    c.tables["What patterns of trained arms are like"] = pattern_shape.shape_rows(seen)
+    with c.unless_refused(MOVED, *(f"replaced by {pattern}" for pattern in PATTERNS)):
+        _replaced(c, setting)
     return c
 
 
 def _replaced(c: Conditions, setting: Setting) -> None:
     """The ladder as pattern substitution: all layers, odd layers, and every head by itself."""
-    o: LadderSizes = setting.options
-    try:
-        known = language.known_texts(setting.model.tokenizer)
-        sizes = {"n": o.windows, "window": o.window, "seed": setting.seed}
-        texts = pattern_worth.texts_of_corpus(setting.model, known, **sizes)
-    except TaskError as problem:
-        for name in (MOVED, *(f"replaced by {pattern}" for pattern in PATTERNS)):
-            c.lack(name, problem.message)
-        return
+    o, model, seed = setting.options, setting.model, setting.seed
+    known = language.known_texts(model.tokenizer)
+    texts = pattern_worth.texts_of_corpus(model, known, n=o.windows, window=o.window, seed=seed)
     c.add("the model as it is", texts.measured()["loss"], unit="nats a token")
-    rows = []
-    for layers in LAYERS:
-        found = pattern_worth.replace_attention(texts, PATTERNS, layers=[layers], seed=setting.seed)
-        rows += [dict(row) for row in found.rows]
-    c.tables["Other patterns in place of a trained model's own"] = rows
+    found = [pattern_worth.replace_attention(texts, PATTERNS, layers=[part], seed=seed) for part in LAYERS]
+    c.tables["Other patterns in place of a trained model's own"] = rows = [
+        dict(row) for one in found for row in one.rows
+    ]
     c.tell(MOVED, max(abs(row["difference"]) for row in rows if row["pattern"] == "own"), n=o.windows)
-    heads = tuple(f"a{layer}" for layer in probe.wiring(setting.model).attention_layers)
-    mean = Substitute.of(setting.model, "mean", heads=heads, reference=texts.reference)
-    for name, edit in {
-        "mean": mean,
-        "uniform": Substitute(heads=heads, pattern="uniform"),
-    }.items():
+    heads = tuple(f"a{layer}" for layer in probe.wiring(model).attention_layers)
+    mean = Substitute.of(model, "mean", heads=heads, reference=texts.reference)
+    for name, edit in {"mean": mean, "uniform": Substitute(heads=heads, pattern="uniform")}.items():
         c.add(f"replaced by {name}", texts.measured(edit)["loss"], unit="nats a token")
     if o.heads:
-        each = pattern_worth.replace_attention(
-            texts, ["mean", "key-only", "taylor"], each="head", seed=setting.seed
-        )
+        each = pattern_worth.replace_attention(texts, ["mean", "key-only", "taylor"], each="head", seed=seed)
         for pattern in ("mean", "key-only"):
             own = {row["layers"]: row["difference"] for row in each.rows if row["pattern"] == pattern}
             c.draw_heads(f"Loss with pattern {pattern} in one head", own, unit="nats a token")
 
 
 def _alone_fails(arm: str) -> Claim:
-    return Claim(
+    return Trained(
         f"with {arm} alone it fails, and in odd layers alone it comes close to standard attention",
         in_each(above, STANDARD, arm, by=NEARLY) & in_each(no_worse, hybrid(arm), STANDARD, within=NEARLY),
         paper=PAPERS_NUMBERS[arm],
         why="two points in a hundred either way, interval included; the same start and batches",
         where="uniform and hybrid models",
-        needs=FIT,
-        models=2,
     )
 
 
-FIT = [REFERENCE_LEARNED]
 PAPERS_NUMBERS = {  # perplexity of the standard, the uniform and the hybrid model
     KEY_ONLY: "38.1, 9e4, 39.4",
     RANDOM_QK: "38.1, 84.8, 39.3",
@@ -165,52 +136,51 @@ PAPERS_NUMBERS = {  # perplexity of the standard, the uniform and the hybrid mod
     TOKEN_QK: "38.1, 79.9, 38.7",
 }
 CLAIMS = {
-    "mixing": Claim(
+    "mixing": Trained(
         "without mixing of tokens answers are near chance", in_each(equal, NONE, CHANCE, within=CHANCE_WITHIN),
         paper="perplexity 993", why="every answer is one of sixteen; five points in a hundred, interval included",
-        where="uniform models", needs=FIT, models=2,
+        where="uniform models",
     ),
-    "Taylor": Claim(
+    "Taylor": Trained(
         "the exponential can be relaxed: its polynomial of order 2 comes close to standard attention",
         in_each(no_worse, TAYLOR, STANDARD, within=NEARLY), paper="perplexity 47.9 for 38.1",
-        why="two points in a hundred, interval included", where="uniform models", needs=FIT, models=2,
+        why="two points in a hundred, interval included", where="uniform models",
     ),
-    "position": Claim(
+    "position": Trained(
         "position alone costs something, and is worth far more than no mixing",
         in_each(above, STANDARD, RANDOM_QK, by=NEARLY) & in_each(above, RANDOM_QK, NONE, by=CHANCE_WITHIN),
         paper="perplexity 38.1, 84.8 and 993",
         why="the order of the ladder: each step above the next by more than counts as close, interval included",
-        where="uniform models", needs=FIT, models=2,
+        where="uniform models",
     ),
-    "learned": Claim(
+    "learned": Trained(
         "what is learned of positions is worth more than random patterns that stay as drawn",
         in_each(above, RANDOM_QK, FIXED), why="both are the same for all texts; only one is trained",
-        where="a control of ours", needs=FIT, models=2,
+        where="a control of ours",
     ),
-    "query": Claim(
+    "query": Trained(
         "weights that depend on the key alone are worse than weights that depend on positions",
         in_each(below, KEY_ONLY, RANDOM_QK), paper="perplexity 9e4 and 84.8",
-        why="paired over questions, interval included", where="uniform models", needs=FIT, models=2,
+        why="paired over questions, interval included", where="uniform models",
     ),
     **{f"hybrid, {arm}": _alone_fails(arm) for arm in PAPERS_NUMBERS},
-    "hybrid, none": Claim(
+    "hybrid, none": Trained(
         "odd layers that mix nothing cost more than odd layers whose weights depend on position alone",
         in_each(below, hybrid(NONE), hybrid(RANDOM_QK)), paper="perplexity 45.8 and 39.3",
-        why="paired over questions, interval included", where="hybrid models", needs=FIT, models=2,
+        why="paired over questions, interval included", where="hybrid models",
     ),
-    "skip": Claim(
+    "skip": Trained(
         "so do odd layers whose heads write nothing", in_each(below, SKIPPED, hybrid(RANDOM_QK)),
-        why="paired over questions, interval included", where="hybrid models", needs=FIT, models=2,
+        why="paired over questions, interval included", where="hybrid models",
     ),
-    "own": Claim(
+    "own": Extension(
         "in a trained model, own patterns put back change nothing", at_most(MOVED, 0),
-        why="an identity: recorded and put back, all heads", where="an extension of ours",
+        why="an identity: recorded and put back, all heads",
     ),
-    "mean": Claim(
+    "mean": Extension(
         "in a trained model, mean patterns of other texts keep more than looking at everything alike",
         below("replaced by mean", "replaced by uniform"),
         why="both are the same for all texts; all heads replaced, without training; windows are drawn",
-        where="an extension of ours",
     ),
     "scale": untried(
         "perplexity and understanding of language order the variants so",

@@ -87,8 +87,7 @@ def measure(setting: Setting) -> Conditions:
     _by_layer(c, model, others)
     choose = partial(dual_stream.patches_of_asked, tower, local=o.local, spatial=o.spatial)
     chosen = {id(one): choose(one) for one in (absent, others, shown)}
-    for name, kind in (("detail", chosen[id(shown)].local), ("the whole", chosen[id(shown)].summary)):
-        c.numbers[f"patches for {name}"] = float(kind.sum(-1).double().mean())
+    c.numbers |= chosen[id(shown)].counts()
 
     def under(asked, *, alpha: float = o.alpha, beta: float = o.beta, draw: int | None = None):
         """The edit for some rows of these prompts; ``draw`` takes random patches."""
@@ -116,9 +115,8 @@ def measure(setting: Setting) -> Conditions:
         at = partial(under, alpha=alpha, beta=beta)
         rows.append((alpha, described(at(shown)), says_yes(under=at(absent)), rightly(under=at(others))))
     c.tables["How much scores are raised (alpha; beta in proportion)"] = [
-        {"alpha": alpha, "CHAIR_i": d.chair, "CHAIR_s": d.any_invented.mean(), "recall": d.recall.mean()}
-        | {"things named": d.named.mean(), "yes though absent": no.mean(), "right": right.mean()}
-        for alpha, d, no, right in sorted(rows, key=lambda row: row[0])
+        {"alpha": alpha, **said.row(), "yes though absent": no.mean(), "right": right.mean()}
+        for alpha, said, no, right in sorted(rows, key=lambda row: row[0])
     ]
     return c
 

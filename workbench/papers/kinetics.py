@@ -16,26 +16,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.edits import substitute
 from workbench.edits.mask_kinds import Mask
-from workbench.engine.generation_cost import cost_rows, generation_cost, qwen3
+from workbench.edits.substitute import Substitute
+from workbench.engine.generation_cost import cost_rows, next_larger, qwen3, read_curves, read_shares
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, beats_draws, below, correlates, less, no_worse
-from workbench.papers.options import size
+from workbench.papers.kit import Claim, Conditions, Paper, untried
+from workbench.papers.kit.criteria import above, beats_draws, below, correlates, less, no_worse
+from workbench.papers.kit.frames import Extension, answers
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.view.pictures import Curves
-
-if TYPE_CHECKING:
-    from workbench.edits.edit import ModelEdit
 
 with lazily():
     from workbench.edits import measure as edits
@@ -46,7 +41,7 @@ with lazily():
 HALF, LEARNED, NEAR, RANK = 0.5, 0.8, 0.05, 0.8
 PROMPT, LONG, BUDGET = 1_000, 10_000, 1_024  # tokens of a prompt and of a long answer; keys in a table
 INTENSITY_HERE = (
-    10.0  # operations in the time of one number read, of one core; only the order of costs is used
+    10.0  # operations of one core in the time of one number read; only the order of costs is used
 )
 FIRST_SEED = 18_000_000
 READS, SHORT_READS = "share of reads", "share of reads at a tenth of the length"
@@ -59,13 +54,11 @@ OWN, SHARED = "seconds, keys of every head", "seconds, keys shared by heads"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KineticsSizes:
+class KineticsSizes(Sizes):
     """How much is asked, and at which lengths."""
 
-    lengths: tuple[int, ...] = size(
-        (100, 300, 1_000, 3_000, 10_000, 30_000), "tokens generated, in the tables"
-    )
-    pairs: int = size(128, "prompts of the task")
+    lengths: tuple[int, ...] = size((100, 300, 1_000, 3_000, 10_000, 30_000), "tokens generated, in tables")
+    pairs: int = size(128, "prompts of the task", least=2)
     keys: int = size(8, "that every query keeps")
     draws: int = size(20, "of random keys")
     contexts: tuple[int, ...] = size(
@@ -74,11 +67,11 @@ class KineticsSizes:
     repeats: int = size(7, "of a timed step; the least counts")
 
     def __post_init__(self) -> None:
-        if self.pairs < 2 or len(self.contexts) < 3:
+        super().__post_init__()
+        if len(self.contexts) < 3:
             raise OptionError(
-                f"pairs is {self.pairs}, contexts {list(self.contexts)}; at least two pairs and three "
-                "contexts are needed",
-                hint="--set pairs=2 --set contexts=256,512,1024, or more",
+                f"contexts is {list(self.contexts)}; at least three are needed for a rank correlation",
+                hint="--set contexts=256,512,1024, or more",
             )
 
 
@@ -95,46 +88,32 @@ def measure(setting: Setting) -> Conditions:
 
 def _costs(c: Conditions, o: KineticsSizes) -> None:
     """Shares of reads, and how much more the next larger model costs, by operations and by equivalents."""
-    models, cost = qwen3(), partial(generation_cost, prompt=PROMPT)
+    models = qwen3()
     for name, generated in ((READS, LONG), (SHORT_READS, LONG // 10)):
-        shares = [cost(one, generated=generated).read_share for one in models.values()]
+        shares = read_shares(models, prompt=PROMPT, generated=generated)
         c.add(name, np.array(shares), unit="share of equivalents")
-    costs = {name: cost(one, generated=LONG) for name, one in models.items()}
-    steps = list(pairwise(costs.values()))
+    times = next_larger(models, prompt=PROMPT, generated=LONG)
     for name, of in ((BY_FLOP, "flop"), (BY_COST, "equivalent")):
-        times = [getattr(large, of) / getattr(small, of) for small, large in steps]
-        c.add(name, np.array(times), unit="times the cost of the smaller")
-    c.tell("least step", float(c[BY_COST].min()), control=float(c[BY_FLOP].min()), n=len(steps))
+        c.add(name, np.array(times[of]), unit="times the cost of the smaller")
+    c.tell("least step", min(times["equivalent"]), control=min(times["flop"]), n=c.n(BY_COST))
     rows = cost_rows(models, o.lengths, prompt=PROMPT, budget=BUDGET)
     c.tables["Costs by length of the answer"] = rows
-    lines = {
-        name: [(r["generated"], r["share of reads"]) for r in rows if r["model"] == name] for name in models
-    }
-    c.pictures["Reads by length of the answer"] = Curves.of(
-        lines, log_x=True, x_label="tokens generated", y_label="share of reads"
-    )
+    c.keep(read_curves(rows))
 
 
 def _sparse(c: Conditions, setting: Setting) -> None:
     """Right answers of the model with all keys, and with few of them for every query of every head."""
     o, model = setting.options, setting.model
-    asked = of_task.paired_runs(model, "kv-retrieval", n=o.pairs, seed=FIRST_SEED + setting.seed)
-    runs = setting.begin(asked)
+    runs = of_task.paired_runs(model, "kv-retrieval", n=o.pairs, seed=FIRST_SEED + setting.seed)
+    setting.begin(runs)
     heads = tuple(f"a{n}" for n in probe.wiring(model).attention_layers)
-
-    def answers(edit: ModelEdit | None) -> np.ndarray:
-        return edits.on_task(runs, edit)["accuracy"]
-
-    c[FULL] = answers(None)
-    c[SPARSE] = answers(substitute.Substitute(heads=heads, pattern="top-k", keys=o.keys))
-    most = max(map(len, runs.pairs.clean))
-    settings = {"heads": heads, "mask": "window", "tokens": most, "width": o.keys}
-    c[LAST] = answers(Mask.made_of(settings))
-    c.draws[RANDOM] = [
-        answers(substitute.Substitute(heads=heads, pattern="random", keys=o.keys, seed=seed))
-        for seed in range(o.draws)
-    ]
-    length = float(np.mean([len(ids) for ids in runs.pairs.clean]))
+    right = partial(edits.right_on_task, runs)
+    few_keys, lengths = partial(Substitute, heads=heads, keys=o.keys), list(map(len, runs.pairs.clean))
+    window = {"heads": heads, "mask": "window", "tokens": max(lengths), "width": o.keys}
+    c[FULL], c[SPARSE] = right(), right(few_keys(pattern="top-k"))
+    c[LAST] = right(Mask.made_of(window))
+    c.draws[RANDOM] = [right(few_keys(pattern="random", seed=seed)) for seed in range(o.draws)]
+    length = float(np.mean(lengths))
     c.numbers |= {"keys of a query": o.keys, "tokens of a prompt": length}
     few, whole = o.keys * length, length * (length + 1) / 2
     c.tables["Keys and values that are read for a prompt"] = [
@@ -155,12 +134,9 @@ def _times(c: Conditions, o: KineticsSizes, seed: int) -> None:
         c.add(name, np.array([row["seconds"] for row in rows if row["KV heads"] == kv_heads]), unit="seconds")
 
 
-DOES = needs(
-    at_least(FULL, LEARNED),
-    f"with all keys the model answers {{{FULL}:.0%}} of the prompts; 80 % is asked for",
-)
+DOES = answers(FULL, LEARNED)
 Counted = partial(Claim, models=None)
-CountedHere = partial(Counted, where="an extension of ours")
+CountedHere = partial(Extension, models=None)
 Answered = partial(Claim, where="abstract, reconstructed; a small model", needs=[DOES])
 CLAIMS = {
     "reads": Counted(

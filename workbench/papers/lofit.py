@@ -20,17 +20,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
-from workbench.core.stats.agreement import jaccard
-from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, at_most, flips, groups_differ, no_worse
-from workbench.papers.options import size
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 
 with lazily():
@@ -41,31 +37,26 @@ RATE, SCALE_RATE, BATCH, RANK = 0.05, 0.01, 16, 1  # for a model of this size
 
 
 @dataclass(frozen=True, kw_only=True)
-class LofitSizes:
+class LofitSizes(Sizes):
     """How much is trained. Every arm is trained with each seed, and a condition is their mean."""
 
     tasks: tuple[str, ...] = size(("animals", "cities", "mixed"), "of workbench/edits/unasked.py")
     unknown: str = size("next-animal", "a rule that the model was never taught")
     heads: tuple[int, ...] = size(
-        (1, 4), "claims are judged at the last number (3 % of all), others beside it"
+        (1, 4), "claims are judged at the last (3 % of all), others beside it", least=1
     )
-    seeds: int = size(2, "of every arm")
-    random: int = size(2, "choices of heads, for each task and seed")
+    seeds: int = size(2, "of every arm", least=1)
+    random: int = size(2, "choices of heads, for each task and seed", least=1)
     steps: int = size(50, "of what is trained after scales")
     scale_steps: int = size(60, "in which scales are learned")
     penalty: float = size(0.005, "on scales (L1)")
 
     def __post_init__(self) -> None:
-        if len(self.tasks) < 2 or not self.heads or min(self.heads) < 1 or self.random < 1:
+        super().__post_init__()
+        if len(self.tasks) < 2 or self.seeds > len(SEEDS):
             raise OptionError(
-                f"tasks is {list(self.tasks)}, heads {list(self.heads)}, random {self.random}; two "
-                "tasks, one head and one random choice are needed",
-                hint="--set tasks=animals,cities --set heads=1 --set random=1, or more",
-            )
-        if not 1 <= self.seeds <= len(SEEDS):
-            raise OptionError(
-                f"seeds is {self.seeds}; heads are chosen with 1 to {len(SEEDS)}",
-                hint=f"--set seeds={len(SEEDS)}",
+                f"{len(self.tasks)} tasks, {self.seeds} seeds; two tasks are the least, {len(SEEDS)} seeds the most",
+                hint=f"--set tasks=animals,cities --set seeds={len(SEEDS)}",
             )
 
 
@@ -90,18 +81,14 @@ def measure(setting: Setting) -> Conditions:
 
 def compare_choices(c: Conditions, choices: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """How much any two choices of heads share, and how many times fewer numbers offsets are."""
-    runs = [heads for own in choices.values() for heads in own]
-    tasks = [i for i, own in enumerate(choices.values()) for _ in own]
-    shared = [[jaccard(here, there) for there in runs] for here in runs]
-    within, between = within_and_between(np.array(shared), tasks)
-    c.numbers |= {"shared heads": shared, "tasks of choices": tasks}
-    c.numbers |= {"shared within": within, "shared between": between, "n choices": len(runs)}
-    c.numbers["times fewer"] = c.numbers["by low rank"] / c.numbers["by LoFiT"]
-    after = runs[len(SEEDS) :] + runs[: len(SEEDS)]
-    c.tables["Heads chosen, and how many of them for the next task too"] = [
-        {"task": list(choices)[task], "heads": ", ".join(heads), "shared": len({*heads} & {*other})}
-        for task, heads, other in zip(tasks, runs, after, strict=True)
-    ]
+    found = lofit.share_choices(choices)
+    c.numbers |= {"shared heads": found.shared, "tasks of choices": found.tasks}
+    c.numbers |= {"shared within": found.within, "shared between": found.between}
+    c.numbers |= {
+        "n choices": len(found.tasks),
+        "times fewer": c.numbers["by low rank"] / c.numbers["by LoFiT"],
+    }
+    c.tables["Heads chosen, and how many of them for the next task too"] = found.rows
 
 
 def _localised(setting: Setting, task: unasked.UnaskedTask, seed: int) -> lofit.Localised:

@@ -51,7 +51,8 @@ class Sizes:
         hints = get_type_hints(type(self))
         for option in fields(self):
             value, least = getattr(self, option.name), option.metadata.get("least")
-            if least is not None and min(value if isinstance(value, tuple) else (value,)) < least:
+            numbers = value if isinstance(value, tuple) else (value,)
+            if least is not None and (not numbers or min(numbers) < least):
                 raise OptionError(
                     f"{option.name} is {value}; {least} is the least that can be measured",
                     hint=f"--set {option.name}={option.default}",

@@ -23,11 +23,11 @@ import numpy as np
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit import Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, below, correlates, equal
+from workbench.papers.kit.frames import RECONSTRUCTED, Extension, Reconstructed
 from workbench.papers.options import size
 from workbench.papers.registry import add_paper
-from workbench.view.pictures import Curves
 
 with lazily():
     from workbench.heads import crosstalk, grounds, heads_as_memories, memory_capacity
@@ -90,13 +90,8 @@ def _fidelity(c: Conditions, o: PavlovSizes, seed: int) -> None:
     ]
     c.add(SIMULATED, np.concatenate([one.cosines.mean(-1).numpy() for one in filled]), unit=COSINE)
     c.add(FORMULA, np.repeat([one.predicted for one in filled], o.draws), unit=COSINE)
-    c.tables["Random pairs"] = rows = [one.row() for one in filled]
-    lines = {
-        f"d = {d}": [(row["pairs"] / d, row["cosine"]) for row in rows if row["d"] == d] for d in o.dimensions
-    }
-    c.pictures["Fidelity by pairs per dimension"] = Curves.of(
-        lines, log_x=True, x_label="pairs per dimension", y_label=COSINE
-    )
+    c.tables["Random pairs"] = [one.row() for one in filled]
+    c.keep(memory_capacity.fidelity_curves(filled))
 
 
 def _capacity(c: Conditions, o: PavlovSizes, seed: int) -> None:
@@ -122,11 +117,9 @@ def _variants(c: Conditions, o: PavlovSizes, seed: int) -> None:
     c.add(DEEP_FORMULA, np.full(o.draws, memory_capacity.layers_fidelity(d, d, o.layers)), unit=COSINE)
     fresh = memory_capacity.by_layers(d, d, 1, draws=o.draws, seed=seed + 1)[0]
     c.add(FRESH, fresh.mean(-1).numpy(), unit=COSINE)
-    keys, values = memory_capacity.random_pairs(d // 2, d, draws=o.draws, seed=[seed, 3])
-    plain = crosstalk.write_pairs(keys, values)
-    corrected = crosstalk.correct_pairs(keys, values, sweeps=o.sweeps)
-    for name, memory in ((HEBB, plain), (DELTA, corrected)):
-        c.add(name, crosstalk.fidelity(keys @ memory, values).mean(-1).numpy(), unit=COSINE)
+    rules = memory_capacity.by_rule(d // 2, d, sweeps=o.sweeps, draws=o.draws, seed=[seed, 3])
+    for name, cosines in zip((HEBB, DELTA), rules, strict=True):
+        c.add(name, cosines.mean(-1).numpy(), unit=COSINE)
 
 
 def _heads(c: Conditions, setting: Setting) -> None:
@@ -146,12 +139,11 @@ def _heads(c: Conditions, setting: Setting) -> None:
     c.tables["Heads as memories"] = rows
 
 
-RECONSTRUCTED, OURS = "abstract, reconstructed", "an extension of ours"
 ENOUGH = needs(
     lambda c: MEASURED in c and c.n(MEASURED) >= 8, "fewer than 8 heads of the model show keys and values"
 )
-OfPairs = partial(Claim, where=RECONSTRUCTED, models=None)
-OfHeads = partial(Claim, where=OURS, needs=[ENOUGH])
+OfPairs = partial(Reconstructed, models=None)
+OfHeads = partial(Extension, needs=[ENOUGH])
 CLAIMS = {
     "fidelity": OfPairs(
         "what is retrieved fits as 1 / sqrt(1 + (N - 1) / d), so that only pairs per dimension count",

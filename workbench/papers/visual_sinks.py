@@ -82,7 +82,7 @@ def measure(setting: Setting) -> Conditions:
     later = probe.wiring(model).attention_layers[1:]
     own = visual_sinks.sink_dimensions(model, chosen_on.prompt[:8], n=o.dimensions, layers=later)
     seen, rng = visual_sinks.see_sinks(model, asked.prompt, layers=later), np.random.default_rng([seed, 2])
-    c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
+    c = Conditions(seed=setting.seed)
     sinks = _massive(c, o, seen, own, rng)
     c.tables["Layer by layer"] = seen.by_layer(own, later)
     setting.progress(1, 3, "sinks hidden")
@@ -90,87 +90,56 @@ def measure(setting: Setting) -> Conditions:
     _hidden(c, setting, asked, np.asarray(sinks.any(1)), rng)
     setting.progress(2, 3, "attention redistributed")
     how = {"image": asked.image, "dimensions": own, "tau": c.numbers["tau"], "keep": o.keep}
-    _redistributed(c, setting, (chosen_on, asked), partial(Redistribute, layers=later[:-1], **how))
+    make, sizes = partial(Redistribute, layers=later[:-1], **how), {"draws": o.draws, "seed": setting.seed}
+    found = sink_rows.redistribute_on(model, chosen_on, asked, make, ratios=RATIOS, **sizes)
+    c.numbers["ratio"], c.tables["Ratio, on the pictures for choosing"] = found.ratio, found.tried
+    c[GIVEN], c[ALL_HEADS], c.draws[RANDOM_HEADS] = found.chosen, found.every, found.random
+    c.add(MOVED, found.moved, unit="share of a row")
     return c
 
 
 def _massive(c: Conditions, o: VisualSinksSizes, seen, own, rng: np.random.Generator) -> np.ndarray:
     """How many attended patches are massive, beside others and random dimensions; gives the sink patches."""
-    width, attended, massive = seen.resid.shape[-1], seen.attended, seen.massive(own)
-    sinks, rows = attended & massive, attended.any((1, 2))
-    c.numbers |= {"dimensions": list(own), "tau": visual_sinks.usual_tau(width), "attended": int(rows.sum())}
+    found, tau = visual_sinks.massive_shares(seen, own, draws=o.draws, rng=rng), visual_sinks.usual_tau
+    n = int(found.rows.sum())
+    c.numbers |= {"dimensions": list(own), "tau": tau(seen.resid.shape[-1]), "attended": n}
     c.numbers["weight on sinks"] = float(seen.weight(own)[:, :-1].mean())
-    c.add(HAS, sinks.any((1, 2)), within=SHARE, unit="share of pictures")
-    if rows.any():
-        drawn = [rng.choice(width, o.dimensions, replace=False).tolist() for _ in range(o.draws)]
-        by_chance = [visual_sinks.share_among(attended & seen.massive(each), attended) for each in drawn]
-        others = visual_sinks.share_beside(attended, massive)[rows]
-        found = visual_sinks.share_among(sinks, attended)[rows]
-        c.add(FOUND, found, within=SHARE, unit="share of attended patches")
-        c.add(FOUND_OTHERS, others, within=SHARE, unit="share of other patches, by layer")
-        chance = np.mean([each[rows] for each in by_chance], axis=0)
-        c.add(FOUND_RANDOM, chance, within=SHARE, unit="share of attended patches")
-    return sinks
+    c.add(HAS, np.asarray(found.sinks.any((1, 2))), within=SHARE, unit="share of pictures")
+    if n:
+        c.add(FOUND, found.attended, within=SHARE, unit="share of attended patches")
+        c.add(FOUND_OTHERS, found.beside, within=SHARE, unit="share of other patches, by layer")
+        c.add(FOUND_RANDOM, found.random, within=SHARE, unit="share of attended patches")
+    return found.sinks
 
 
 def _hidden(c: Conditions, setting: Setting, asked, sinks: np.ndarray, rng: np.random.Generator) -> None:
     """Right answers in pictures with sinks: as they are, without sinks, without as many patches of objects."""
-    rows, without = np.flatnonzero(sinks.any(1)), partial(hidden_keys.answered_without, setting.model)
+    model, rows = setting.model, np.flatnonzero(sinks.any(1))
     c.numbers["with sinks"] = len(rows)
     if not len(rows):
         return
     some, sinks, behind = asked.at(rows), sinks[rows], asked.background[rows]
-    c.add(
-        SINKS_BEHIND, visual_sinks.share_among(sinks & behind, sinks), within=SHARE, unit="share of patches"
-    )
+    share = visual_sinks.share_among(sinks & behind, sinks)
+    c.add(SINKS_BEHIND, share, within=SHARE, unit="share of patches")
     c.add(ALL_BEHIND, behind.mean(1), within=SHARE, unit="share of patches")
-    c[SHOWN], c[NO_SINKS] = c[AS_IS][rows], without(some, sinks)
+    c[SHOWN], c[NO_SINKS] = c[AS_IS][rows], hidden_keys.answered_without(model, some, sinks)
     wide = sinks.sum(1) <= (~behind).sum(1)
     c.numbers |= {"with objects": int(wide.sum()), "objects too small": int((~wide).sum())}
     if wide.any():
         c.add(NO_SINKS_TOO, c[NO_SINKS][wide], within=SHARE)
-        few, draw = some.at(np.flatnonzero(wide)), partial(asked_pictures.draw_patches, ~behind[wide])
-        c.draws[NO_OBJECTS] = [
-            without(few, draw(sinks[wide].sum(1), rng)) for _ in range(setting.options.draws)
-        ]
-
-
-def _redistributed(c: Conditions, setting: Setting, asked: tuple, make: partial[Redistribute]) -> None:
-    """Right answers with attention moved in heads that look at the picture, in all heads and in random ones."""
-    model, (chosen_on, reported) = setting.model, asked
-
-    def given(ratio: float, on=reported, **how) -> np.ndarray:
-        with make(min_nonsink_ratio=ratio, **how).on(model):
-            return asked_pictures.answered(model, on)
-
-    gains, plain = (
-        {ratio: given(ratio, chosen_on).mean() for ratio in RATIOS},
-        asked_pictures.answered(model, chosen_on),
-    )
-    c.numbers["ratio"] = best = max(RATIOS, key=lambda ratio: gains[ratio])
-    c[GIVEN], c[ALL_HEADS] = given(best), given(best, choose="all")
-    c.draws[RANDOM_HEADS] = [
-        given(best, choose="random", seed=setting.seed * 997 + i) for i in range(setting.options.draws)
-    ]
-    moved = sink_rows.moved_share(model, reported.prompt, make(min_nonsink_ratio=best))
-    c.add(MOVED, moved, unit="share of a row")
-    c.tables["Ratio, on the pictures for choosing"] = [
-        {"ratio": ratio, "right": gain, "as it is": plain.mean()} for ratio, gain in gains.items()
-    ]
+        few, many = some.at(np.flatnonzero(wide)), sinks[wide].sum(1)
+        draws = hidden_keys.without_objects(model, few, many, draws=setting.options.draws, rng=rng)
+        c.draws[NO_OBJECTS] = draws
 
 
 ABLE = answers(AS_IS, RIGHT)
 ATTENDED = enough("attended", least=ENOUGH, of="{attended} pictures have a patch that draws much")
 SINKS = enough("with sinks", least=ENOUGH, of="{with sinks} pictures have a sink patch")
-WIDE = enough(
-    "with objects",
-    least=ENOUGH,
-    of="{with objects} pictures with sinks have as many patches of objects, {objects too small} have fewer",
-)
-WEIGHT = needs(
-    at_least("weight on sinks", MOVES),
-    "words give {weight on sinks:.1%} to sinks of any kind; 1% is asked for",
-)
+OBJECTS = "{with objects} pictures with sinks have as many patches of objects, {objects too small} have fewer"
+WIDE = enough("with objects", least=ENOUGH, of=OBJECTS)
+GIVES = "words give {weight on sinks:.1%} to sinks of any kind; 1% is asked for"
+WEIGHT = needs(at_least("weight on sinks", MOVES), GIVES)
+Masked = partial(Claim, where="analysis of visual sinks: masking")
 Raises = partial(Claim, why="the same questions, paired", needs=[ABLE, WEIGHT])
 RAISES = "redistribution in heads that look at the picture raises accuracy"
 CLAIMS = {
@@ -196,18 +165,16 @@ CLAIMS = {
         where="analysis of visual sinks",
         needs=[SINKS],
     ),
-    "harmless": Claim(
+    "harmless": Masked(
         "nothing is lost when sink patches are hidden",
         no_worse(NO_SINKS, SHOWN, within=WITHIN),
         why="two points, in the pictures that have sinks",
-        where="analysis of visual sinks: masking",
         needs=[ABLE, SINKS],
     ),
-    "objects": Claim(
+    "objects": Masked(
         "more is lost when as many patches of objects are hidden",
         below(NO_OBJECTS, NO_SINKS_TOO),
         why="the same pictures, paired, those whose objects have as many patches",
-        where="analysis of visual sinks: masking",
         needs=[ABLE, SINKS, WIDE],
     ),
     "moves": Extension(

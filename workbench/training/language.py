@@ -56,6 +56,11 @@ def sources(*, held_out: bool | None = None) -> dict[str, str]:
     return found
 
 
+def held_out_texts() -> list[str]:
+    """Return the text of every file of the corpus that the model was not trained on, by name."""
+    return [text for name, text in sorted(sources().items()) if is_held_out(name)]
+
+
 def is_held_out(name: str) -> bool:
     """Say whether a file belongs to the validation twentieth."""
     return hashlib.sha256(name.encode()).digest()[0] % 20 == 0

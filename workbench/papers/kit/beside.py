@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from workbench.core.errors import OptionError
 from workbench.core.stats.dependent_pairs import cluster_index
 from workbench.core.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    from workbench.papers.kit.conditions import Conditions
 
 Range = tuple[float, float] | None
 
@@ -63,3 +66,22 @@ def finite(name: str, values: np.ndarray, *, undefined: bool = False) -> np.ndar
             hint="leave these items out of every condition, or look for NaN in the model's weights",
         )
     return values
+
+
+def keys_of(name: str) -> list[str]:
+    """The keys of ``one[two][three]``, outermost first."""
+    return name.removesuffix("]").replace("][", "[").split("[")
+
+
+class Spread(NamedTuple):
+    """A mean (difference) and its interval, told in the form that a text asks for."""
+
+    c: Conditions
+    name: str
+    over: str | None
+    bare: bool
+
+    def __format__(self, form: str) -> str:
+        if self.bare:
+            return self.c.interval(self.name, self.over).shown(form or ".3f", between=", ")
+        return self.c.shown(self.name, self.over, form=form or ".3f")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from string import Formatter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core.claims import Rows
-from workbench.core.errors import OptionError, RunError, ShapeError, unknown
+from workbench.core.errors import OptionError, RunError, ShapeError, WorkbenchError, unknown
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
 from workbench.core.stats.matched import matched_heads
-from workbench.papers.kit.beside import Beside, Measure, Range, balanced, finite
+from workbench.papers.kit.beside import Beside, Measure, Range, Spread, balanced, finite, keys_of
 from workbench.view.pictures import Bars, Heatmap, Picture
 
 if TYPE_CHECKING:
@@ -135,6 +136,15 @@ class Conditions:
         """
         self.lacking[name] = why
 
+    @contextmanager
+    def unless_refused(self, *names: str) -> Iterator[None]:
+        """Measure conditions inside the block; where something there is refused, the message is why they lack."""
+        try:
+            yield
+        except WorkbenchError as problem:
+            for name in names:
+                self.lack(name, problem.message)
+
     def p_of(self, name: str) -> float:
         """The p that was told with a number or a condition."""
         found = self.beside.get(name, Beside()).p
@@ -186,11 +196,11 @@ class Conditions:
             both = f"{name} minus {over}"
             known = both in self.values or both in self.numbers
             return self.mean(both) if known else self.mean(name) - self.mean(over)
-        return float(self.number(name)) if _keys(name)[0] in self.numbers else float(self[name].mean())
+        return float(self.number(name)) if keys_of(name)[0] in self.numbers else float(self[name].mean())
 
     def number(self, name: str) -> Any:
         """Find a measured number (or word) by name; ``gain[heads]`` is in ``numbers["gain"]``."""
-        first, *inner = _keys(name)
+        first, *inner = keys_of(name)
         found = self.numbers[first]
         for key in inner:
             found = found[int(key)] if isinstance(found, list | tuple) else found[key]
@@ -218,7 +228,7 @@ class Conditions:
         )
 
     def _said(self, name: str) -> Any:
-        if name not in self.values and _keys(name)[0] in self.numbers:
+        if name not in self.values and keys_of(name)[0] in self.numbers:
             return self.number(name)
         found = re.fullmatch(r"(?:(low|high|around|shown|n) of )?(.+?)(?: minus (.+))?", name)
         if found is None:
@@ -227,7 +237,7 @@ class Conditions:
         if what is None:
             return self.mean(one, over)
         if what in ("around", "shown"):
-            return _Spread(self, one, over, bare=what == "around")
+            return Spread(self, one, over, bare=what == "around")
         return self.n(one) if what == "n" else getattr(self.interval(one, over), what)
 
     def interval(self, name: str, over: str | None = None) -> Interval:
@@ -352,25 +362,6 @@ class Conditions:
             for name in found.values
         ]
         return found
-
-
-def _keys(name: str) -> list[str]:
-    """The keys of ``one[two][three]``, outermost first."""
-    return name.removesuffix("]").replace("][", "[").split("[")
-
-
-class _Spread(NamedTuple):
-    """A mean (difference) and its interval, told in the form that a text asks for."""
-
-    c: Conditions
-    name: str
-    over: str | None
-    bare: bool
-
-    def __format__(self, form: str) -> str:
-        if self.bare:
-            return self.c.interval(self.name, self.over).shown(form or ".3f", between=", ")
-        return self.c.shown(self.name, self.over, form=form or ".3f")
 
 
 class Draws(dict[str, list[np.ndarray]]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.claims import Rows
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
@@ -86,6 +87,26 @@ def add_arms(
         add_trainings(c, named.format(arm), found, within=within, unit=unit, clusters=asked)
     c.numbers[named.format(WHY)] = arms.why_not(rows)
     c.numbers["weights"] = "shipped" if arms.shipped else "trained anew"
+
+
+def rows_by_kind(
+    c: Conditions, arms: TrainedArms, rows: AskedRows, kinds: Sequence[str], kind_of: np.ndarray
+) -> Rows:
+    """Return one row for each arm with its right answers, those to every kind of question, and its loss.
+
+    Args:
+        kinds: Their names.
+        kind_of: The number of the kind of every question, in the order of rows.
+    """
+    return [
+        {
+            "arm": arm,
+            "all": c.mean(arm),
+            **{kind: float(c[arm][kind_of == i].mean()) for i, kind in enumerate(kinds)},
+            "loss, nats": float(arms.loss(arm, rows).mean()),
+        }
+        for arm in arms.comparison.arms
+    ]
 
 
 def add_trainings(c: Conditions, name: str, found: Sequence[np.ndarray] | np.ndarray, **how: Any) -> None:

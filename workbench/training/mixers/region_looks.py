@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,10 +133,9 @@ def lifts_of_arm(
     Returns:
         Lifts of every training after it, and of the same models before it.
     """
-    trained = [models[arm] for models in arms.models.values()]
-    starts = [arms.comparison.begin(seed).eval()[arm] for seed in arms.seeds]
-    after, before = (object_lifts(models, rows, side=side, keep=keep) for models in (trained, starts))
-    return after, before
+    starts: list[Any] = [arms.comparison.begin(seed).eval()[arm] for seed in arms.seeds]
+    after = object_lifts([models[arm] for models in arms.models.values()], rows, side=side, keep=keep)
+    return after, object_lifts(starts, rows, side=side, keep=keep)
 
 
 def lift_rows(lifts: Mapping[str, Float[np.ndarray, "training layer picture"]]) -> list[dict[str, float]]:
