@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,8 +27,6 @@ from workbench.tasks.scenes.words import COLOURS, N_CELLS, SHAPES
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-    from workbench.edits.edit import ModelEdit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,12 +191,12 @@ def classes_of(model: TransformerBridge, names: Sequence[str]) -> Int[np.ndarray
 
 
 def rightly_named(
-    model: TransformerBridge, drawn: DrawnPictures, edit: ModelEdit | None = None
+    model: TransformerBridge, drawn: DrawnPictures, under: AbstractContextManager | None = None
 ) -> Float[np.ndarray, " picture"]:
     """Say of each picture whether a classifier names the object that is asked about.
 
     Args:
-        edit: Under which it is asked; none asks the model as it is.
+        under: What the pass is in, such as ``edit.on(model)``; none asks the model as it is.
 
     Returns:
         1 where it does, 0 where it does not.
@@ -214,6 +212,6 @@ def rightly_named(
         [1.0, 1.0]
     """
     wanted = classes_of(model, drawn.names())
-    with edit.on(model) if edit else nullcontext():
+    with under or nullcontext():
         said = forward(model, drawn.prompt, last_only=False).flatten(1).argmax(-1)
     return (said.cpu().numpy() == wanted).astype(float)

@@ -91,7 +91,7 @@ def _impose(c: Conditions, setting: Setting) -> None:
 
     def right(allowed: Any) -> np.ndarray:
         edit = Mask(heads=tuple(f"a{layer}" for layer in layers), allowed=allowed)
-        return drawn_pictures.rightly_named(model, drawn, edit)
+        return drawn_pictures.rightly_named(model, drawn, edit.on(model))
 
     side = drawn.grid[0]
     found = {w: right(grids.grid_neighborhood(n, w, rows=side, before=first)) for w in range(1, side + 1)}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from workbench.core.errors import OptionError
 from workbench.core.stats.dependent_pairs import cluster_index
 from workbench.core.stats.intervals import Interval
-
-if TYPE_CHECKING:
-    from workbench.papers.kit.conditions import Conditions
 
 Range = tuple[float, float] | None
 
@@ -73,10 +70,18 @@ def keys_of(name: str) -> list[str]:
     return name.removesuffix("]").replace("][", "[").split("[")
 
 
+class HasIntervals(Protocol):
+    """What has a mean and an interval by name, such as ``Conditions``."""
+
+    def interval(self, name: str, over: str | None = None) -> Interval: ...
+
+    def shown(self, name: str, over: str | None = None, *, form: str = ".3f") -> str: ...
+
+
 class Spread(NamedTuple):
     """A mean (difference) and its interval, told in the form that a text asks for."""
 
-    c: Conditions
+    c: HasIntervals
     name: str
     over: str | None
     bare: bool
