@@ -78,7 +78,7 @@ class HasIntervals(Protocol):
     def shown(self, name: str, over: str | None = None, *, form: str = ".3f") -> str: ...
 
 
-class Spread(NamedTuple):
+class ToldMean(NamedTuple):
     """A mean (difference) and its interval, told in the form that a text asks for."""
 
     c: HasIntervals

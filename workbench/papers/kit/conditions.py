@@ -16,7 +16,7 @@ from workbench.core.errors import OptionError, RunError, ShapeError, WorkbenchEr
 from workbench.core.stats.crossed import crossed_interval
 from workbench.core.stats.intervals import CHANGE, SHARE, Interval, mean_interval
 from workbench.core.stats.matched import matched_heads
-from workbench.papers.kit.beside import Beside, Measure, Range, Spread, balanced, finite, keys_of
+from workbench.papers.kit.beside import Beside, Measure, Range, ToldMean, balanced, finite, keys_of
 from workbench.view.pictures import Bars, Heatmap, Picture
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Conditions:
         if what is None:
             return self.mean(one, over)
         if what in ("around", "shown"):
-            return Spread(self, one, over, bare=what == "around")
+            return ToldMean(self, one, over, bare=what == "around")
         return self.n(one) if what == "n" else getattr(self.interval(one, over), what)
 
     def interval(self, name: str, over: str | None = None) -> Interval:
