@@ -345,6 +345,7 @@ _FORMS = {
     "logits": "forms.logits:Logits",
     "discover": "forms.discover:Discover",
     "evaluate": "forms.evaluate:Evaluate",
+    "survey": "forms.survey:SurveyModel",
     "methods": "methods:ListMethods",
     "circuit list": "circuit:ListCircuits",
     "circuit show": "circuit:ShowCircuit",

@@ -21,6 +21,7 @@ from workbench.tasks.registry import SPLITS, Option, check_corruption, get_task,
 
 if TYPE_CHECKING:
     from workbench.commands.forms.discover import Demo
+    from workbench.commands.forms.survey import SurveyModel
     from workbench.core.job import Job
     from workbench.engine.metrics import Metric
     from workbench.engine.room import Work
@@ -163,6 +164,15 @@ def check_asked(asked: Demo, job: Job) -> None:
         ModelError: if it is not, with the closest spellings.
     """
     check_opening(model=asked.model, limit=asked.limit, seed=asked.seed, **asked.opening())
+
+
+def check_survey(asked: SurveyModel, job: Job) -> None:
+    """Do nothing if the model, the task and the words are there.
+
+    Raises:
+        WorkbenchError: for the first that is not, with the closest spellings.
+    """
+    check_opening(**asked.on_pairs())
 
 
 def check_files(files: Iterable[str | Path]) -> None:

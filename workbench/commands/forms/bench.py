@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.forms.shared import DOCS, LIMIT, Spreadable, seeded
+from workbench.commands.forms.shared import DOCS, LIMIT, QUICK, Spreadable, seeded
 from workbench.core.command import JOB, OWN, SPREAD, command, option
 from workbench.core.registry import load
 
@@ -56,7 +56,7 @@ class Bench(Spreadable):
     )
     quick: bool = option(
         "--quick",
-        help="Measure two tasks with few pairs and one seed. It takes about two minutes.",
+        help=f"{QUICK} Here two tasks, few pairs and one seed, in about two minutes.",
         default=False,
         recorded=False,
     )
