@@ -22,7 +22,7 @@ def marked():
     return wb.open_model("zoo:marked", device="cpu")
 
 
-def test_features_are_rows_of_patterns_averaged_over_the_part():
+def test_features_are_rows_of_patterns_averaged_over_the_part(unchecked):
     patterns = torch.rand(2, 2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).softmax(-1)
     span = torch.tensor([[1, 2], [5, 5]])
     found = span_to_all(patterns, span, first=1)

@@ -56,7 +56,9 @@ def span_to_all(
     return rows[..., first:].flatten(1, 2).transpose(1, 2)
 
 
-def beside_span(hidden: Features, span: Int[Tensor, "picture place"], *, first: int = 1) -> Features:
+def beside_span(
+    hidden: Features, span: Int[Tensor, "picture place"], *, first: int = 1
+) -> Float[Tensor, "picture patch both"]:
     """Put what the part itself holds, its mean, beside what every patch holds: features without attention."""
     places = (span - first)[..., None].expand(-1, -1, hidden.shape[-1]).to(hidden.device)
     own = hidden.gather(1, places).mean(1, keepdim=True)

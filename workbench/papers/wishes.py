@@ -139,6 +139,21 @@ WISHES = (
         command="workbench replicate greedy-reveal -m MODEL",
     ),
     Wish(
+        want="let a model read a part of its picture in finer resolution, or a part of its text once more",
+        functions=(
+            "edits.magnify.fine_patches",
+            "edits.magnify.magnified",
+            "edits.magnify.attended_chunks",
+            "edits.magnify.with_chunks_again",
+        ),
+        command="workbench replicate scene-magnifier -m MODEL",
+    ),
+    Wish(
+        want="say what a part of a picture gives to every patch, and point by it",
+        functions=("heads.span_to_all.span_to_all", "heads.span_to_all.follow"),
+        command="workbench replicate interaction-features -m MODEL",
+    ),
+    Wish(
         want="probe what patches know",
         functions=("heads.attentive_probe.fit_probe", "heads.attentive_probe.EfficientProbe"),
         command="workbench replicate efficient-probing -m MODEL",
