@@ -48,20 +48,20 @@ def fine_patches(
         ShapeError: for windows of another number of pictures, or of a size that does not divide the grid.
     """
     original: Any = model.original_model
-    if not hasattr(original, "get_image_features") or sight_of(model) is None:
+    sight = sight_of(model)
+    if not hasattr(original, "get_image_features") or sight is None:
         raise ModelError("a tower with a projector is expected", hint="-m zoo:vlm")
     if len(windows) != len(pixels):
         raise ShapeError(
             f"windows are given for {len(windows)} pictures of {len(pixels)}", hint="windows=[[], ...]"
         )
-    first = next(iter(model.parameters()))
+    first, scaled = next(iter(model.parameters())), sight.of(Picture.of(pixels[0]))
     shown = [(i, window) for i, own in enumerate(windows) for window in own]
     found = first.new_zeros(len(pixels), *grid, model.cfg.d_model)
     many = first.new_zeros(len(pixels), *grid)
     for start in range(0, len(shown), rows):
         part = shown[start : start + rows]
-        sight = sight_of(model).of(Picture.of(pixels[0]))
-        numbers = np.stack([sight.numbers(Picture.of(enlarged(pixels[i], w, grid))) for i, w in part])
+        numbers = np.stack([scaled.numbers(Picture.of(enlarged(pixels[i], w, grid))) for i, w in part])
         seen = original.get_image_features(pixel_values=torch.from_numpy(numbers).to(first)).pooler_output
         for (i, w), fine in zip(part, seen, strict=True):
             high, wide = grid[0] // w.rows, grid[1] // w.columns
