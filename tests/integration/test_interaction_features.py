@@ -58,9 +58,9 @@ def test_the_figure_is_the_cell_of_the_arrow(marked):
 
 
 def test_the_study_is_judged_and_needs_a_model_that_sees(marked, bridge_of):
-    options = study.InteractionSizes(training=120, pictures=60, steps=120)
+    options = study.GazeFeatureSizes(training=120, pictures=60, steps=120)
     found = study.REPLICATION.run(Setting(model=marked, name="zoo:marked", options=options, seed=3))
     verdicts = dict(zip(study.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
-    assert verdicts["class"] == verdicts["few"] == "holds" and verdicts["people"] == "cannot be tested here"
+    assert verdicts["few"] == "holds" and verdicts["people"] == "cannot be tested here"
     with pytest.raises(ModelError, match="reads no pictures"):
         study.REPLICATION.run(Setting(model=bridge_of("gpt2"), name="tiny", options=options))

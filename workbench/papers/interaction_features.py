@@ -45,7 +45,7 @@ SHARE_OF = "parameters of the head, share of the tower's"
 
 
 @dataclass(frozen=True, kw_only=True)
-class InteractionSizes(Sizes):
+class GazeFeatureSizes(Sizes):
     """How much is drawn and trained."""
 
     training: int = size(600, "pictures that heads are trained on", least=2)
@@ -138,7 +138,7 @@ REPLICATION = add_paper(
         name="interaction-features",
         source="ViTGaze 2024",
         model="zoo:marked",
-        options=InteractionSizes,
+        options=GazeFeatureSizes,
         measure=measure,
         claims=CLAIMS,
     )
