@@ -108,10 +108,10 @@ def voices_of(model: TransformerBridge, ids: Sequence[int]) -> Float[np.ndarray,
     """
     _require(model)
     seen: list[Tensor] = []
-    row = torch.tensor([list(ids)], device=next(iter(model.parameters())).device)
+    rows = torch.tensor(list(ids), device=next(iter(model.parameters())).device)[:, None]
     with model.hooks(fwd_hooks=[(HOOK, lambda tensor, hook: seen.append(tensor.detach()))]):
-        model(row)
-    return seen[0][0].double().cpu().numpy()
+        model(rows)
+    return seen[0][:, 0].double().cpu().numpy()
 
 
 @torch.no_grad()
