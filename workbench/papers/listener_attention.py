@@ -8,7 +8,7 @@ vector stands in the place of the name in the question. What is asked is which n
 probe never saw the names of the talks that are reported.
 
 Electrodes, penalty and noise were chosen on other talks. The noise, twice the spread of voices, is where the probe errs
-in one talk of six: with less there is little to tell right from wrong. The table shows other amounts. Who is
+in about one talk of five: with less there is little to tell right from wrong. The table shows other amounts. Who is
 attended to is a fair coin.
 
 Controls:

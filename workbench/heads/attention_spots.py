@@ -1,0 +1,97 @@
+"""Spots of an instruction scored against views of a panorama, and a monitor that says when a spot is passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch.nn.functional import normalize
+
+from workbench.core.errors import OptionError
+from workbench.heads.image_text import phrase_vectors, require_clip
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+ROWS = 256
+NEVER = -1
+
+
+@torch.no_grad()
+def spot_similarities(
+    model: TransformerBridge,
+    views: UInt8[np.ndarray, "step view height width 3"],
+    spots: Sequence[str],
+) -> Float[np.ndarray, "spot step view"]:
+    """Compare every view of some panoramas with every spot of an instruction.
+
+    Args:
+        spots: Phrases of one length.
+
+    Returns:
+        Cosine similarities of whole pictures and phrases, from -1 to 1.
+
+    Raises:
+        ModelError: for a model that has no space for pictures and phrases.
+
+    Source:
+        VLN-CM 2024, as its abstract has it.
+    """
+    original = require_clip(model)
+    steps, n_views = views.shape[:2]
+    flat, found = views.reshape(-1, *views.shape[2:]), []
+    for start in range(0, len(flat), ROWS):
+        part = torch.from_numpy(flat[start : start + ROWS].transpose(0, 3, 1, 2).astype(np.float32))
+        seen = original.vision_model(pixel_values=(part / 127.5 - 1).to(original.device, original.dtype))
+        found.append(normalize(original.visual_projection(seen.pooler_output), dim=-1))
+    alike = phrase_vectors(model, spots) @ torch.cat(found).T
+    return alike.double().cpu().numpy().reshape(len(spots), steps, n_views)
+
+
+def best_views(similarities: Float[np.ndarray, "... view"]) -> Int[np.ndarray, "..."]:
+    """Say which view is most like the spot.
+
+    Example:
+        >>> best_views(np.array([[0.1, 0.7, 0.2], [0.6, 0.1, 0.1]])).tolist()
+        [1, 0]
+    """
+    return similarities.argmax(-1)
+
+
+def falls_at(best: Float[np.ndarray, "walk step"], *, fall: float) -> Int[np.ndarray, " walk"]:
+    """Say at which step a spot is passed: the first at which its best similarity is ``fall`` below the most so far.
+
+    Args:
+        best: Similarity of the spot with the view that is most like it, at every step.
+
+    Returns:
+        The step from which the next spot is looked for; -1 where the similarity never falls so far.
+
+    Raises:
+        OptionError: for a fall that is not above zero.
+
+    Source:
+        VLN-CM 2024, as its abstract has it: a progress monitor.
+
+    Example:
+        >>> falls_at(np.array([[0.3, 0.5, 0.8, 0.4], [0.3, 0.4, 0.5, 0.6]]), fall=0.2).tolist()
+        [3, -1]
+    """
+    if not fall > 0:
+        raise OptionError(f"fall is {fall}; more than 0 is expected", hint="fall=0.1")
+    fallen = best <= np.maximum.accumulate(best, 1) - fall
+    return np.where(fallen.any(1), fallen.argmax(1), NEVER)
+
+
+def switch_f1(said: Int[np.ndarray, " walk"], true: Int[np.ndarray, " walk"]) -> float:
+    """Return F1 of the steps at which a spot is said to be passed; -1 says none.
+
+    Example:
+        >>> switch_f1(np.array([3, -1, 2]), np.array([3, 4, 4]))  # one of two said, one of three true
+        0.4
+    """
+    hits, told = int((said == true).sum()), int((said != NEVER).sum())
+    return 2 * hits / (told + len(true)) if len(true) else 0.0
