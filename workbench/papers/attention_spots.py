@@ -7,9 +7,9 @@ Here a walk is drawn: panoramas of twelve views, two spots such as *large red st
 as they come near, and are gone once they are passed. The spots are given as phrases, since nothing has to be found in
 words that are drawn. The collisions are drawn apart from the walks: round obstacles, depth with noise of 5 %, one step.
 
-One thing stands in every view. With two the whole picture no longer tells which view a phrase means (a row of the
-table): the CLIP was trained to match whole pictures with all that they show. This was seen on other walks before
-criteria were fixed. How far the likeness has to fall, and the step of the fixed schedule, are chosen on other walks.
+One thing stands in every view. The CLIP was trained to match whole pictures with all that they show, so with two things
+in a view fewer spots are found (a row of the table), and with three next to none were on other walks, before criteria
+were fixed. How far the likeness has to fall, and the step of the fixed schedule, are chosen on other walks.
 
 Controls:
 - the instruction of another walk

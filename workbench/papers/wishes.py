@@ -211,6 +211,21 @@ WISHES = (
         command="workbench replicate relevance -m MODEL",
     ),
     Wish(
+        want="put a vector in the place of a token, such as what a probe says",
+        functions=("heads.listener_token.told_after", "heads.listener_token.fit_voice_probe"),
+        command="workbench replicate listener-attention -m MODEL",
+    ),
+    Wish(
+        want="compare whole pictures with phrases, and say when something is passed",
+        functions=("heads.attention_spots.spot_similarities", "heads.attention_spots.falls_at"),
+        command="workbench replicate attention-spots",
+    ),
+    Wish(
+        want="see where a picture goes in a model: tower, connector, image tokens",
+        functions=("model.multimodal_layout.multimodal_layout",),
+        command="workbench model show MODEL",
+    ),
+    Wish(
         want="train layers with another attention side by side",
         functions=("training.mixers.comparison.train",),
         command="python -m workbench.training.mixers NAME",

@@ -67,7 +67,7 @@ def draw_walks(*, n: int, steps: int = 7, things: int = 1, seed: int, noise: flo
     rows = (np.arange(n)[:, None, None] * VIEWS + np.arange(VIEWS)).repeat(
         steps, 1
     )  # things stay where they are
-    layout = still.rows(rows.flatten())
+    layout = still.rows(rows.flatten().tolist())
     colour, shape, size = (getattr(layout, name).copy() for name in ("colour", "shape", "size"))
     walk = np.repeat(np.arange(n), steps * VIEWS)
     for spot in range(SPOTS):
