@@ -51,6 +51,9 @@ def test_a_survey_does_its_steps_once_and_goes_on_where_one_is_missing(run, fold
         k: v for k, v in told["steps"].items() if k != "patch"
     }
 
+    listed = json.loads(run("runs", "list", folder, "--json")[1])
+    assert sorted(row["status"] for row in listed) == ["finished"] * 6  # the survey itself is no lost run
+
     code, out, err = run(*line(folder, "--seed", 1))
     assert code != 0 and "has a survey with other options" in err and "-o" in err
     (folder / "survey.json").write_text("{")

@@ -10,7 +10,7 @@ from typing import Any
 from workbench.commands.again import rerun, resume
 from workbench.commands.forms.shared import METRIC, OUT
 from workbench.commands.merge import merge
-from workbench.core.command import Command, argument, command, option
+from workbench.core.command import JOB, Command, argument, command, option
 from workbench.core.job import Job
 from workbench.core.show import Told
 from workbench.engine.run_folders.consent import Consent
@@ -88,6 +88,23 @@ class ListRuns(Command):
 
     def said(self, result: FoundRuns, job: Job) -> Iterator[str]:
         return result.notes()
+
+
+@command("runs page", run="workbench.commands.runs_page:write_page", offers=())
+@dataclass(frozen=True, kw_only=True)
+class PageOfRuns(Command):
+    """Write all runs of some folders into one page: a table to filter and sort, and curves over circuits.
+
+    Example: workbench runs page -o runs.html
+    """
+
+    folders: tuple[Path, ...] = roots_named()
+    out: Path = option(
+        "-o", "--out", help=f"{OUT} A page.", default=Path("runs.html"), place=JOB, recorded=False
+    )
+
+    def said(self, result: Any, job: Job) -> Iterator[str]:
+        yield f"wrote {self.out}"
 
 
 @command("runs show", offers=())

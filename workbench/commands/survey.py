@@ -33,10 +33,11 @@ from workbench.core.lock import locked
 from workbench.core.run_record import digest_of
 from workbench.core.show import Told
 from workbench.core.text import folder_name
+from workbench.engine.run_folders.past_runs import SURVEY
 from workbench.engine.saved_effects import Saved
 from workbench.heads.show.portrait import table_rows
 
-FORMAT, NAME, PAGE = "circuit-workbench/survey", "survey.json", "index.html"
+FORMAT, NAME, PAGE = "circuit-workbench/survey", SURVEY, "index.html"
 METHODS = ("eap-ig", "eap", "information-flow")
 SHOWN = ("induction", "previous-token", "first-token", "copy-score", "loss")
 MOST = 8  # heads and effects on the page; the pages of the steps have all

@@ -362,6 +362,7 @@ _FORMS = {
     "circuit why": "forms.why:Why",
     "show": "show:ShowResult",
     "runs list": "runs:ListRuns",
+    "runs page": "runs:PageOfRuns",
     "runs show": "runs:ShowRun",
     "runs resume": "runs:ResumeRun",
     "runs rerun": "runs:RepeatRun",

@@ -25,6 +25,7 @@ ROOTS = (Path("runs"), Path("circuits"))
 UNFINISHED = "-unfinished-"  # in the name of the folder of a search whose circuit is not known yet
 # What a run leaves before it has a record, or without one; a circuit by itself is no run.
 _TRACES = (PLAN, SHARDS, LOCK, "scores.safetensors", "effects.parquet", "cells", "replication.json")
+SURVEY = "survey.json"  # in a folder whose runs lie in folders of their own
 _INSIDE = {SHARDS, "parts", "steps", "tables", "cells", "pictures"}  # parts of a run, never runs
 _SENTENCES = {
     "finished": "finished",
@@ -286,8 +287,8 @@ def is_run(folder: Path, names: Collection[str]) -> bool:
 
 
 def has_traces(names: Collection[str]) -> bool:
-    """Say whether a run leaves one of these names in its folder."""
-    return NAME in names or any(trace in names for trace in _TRACES)
+    """Say whether a run leaves one of these names in its folder; a folder of several runs is none itself."""
+    return NAME in names or (SURVEY not in names and any(trace in names for trace in _TRACES))
 
 
 def _walk(root: Path) -> Iterator[Path]:
