@@ -192,6 +192,15 @@ WISHES = (
         command="workbench replicate search-asymmetry -m MODEL",
     ),
     Wish(
+        want="train a policy by reward alone, or compare a chosen region with where a model looks",
+        functions=(
+            "training.region_policy.reinforce",
+            "training.region_policy.play",
+            "evaluate.focus_agreement.focus_agreement",
+        ),
+        command="workbench replicate intention-focus -m MODEL",
+    ),
+    Wish(
         want="prune heads of a tower, and group their patterns",
         functions=("heads.prune_metrics.prune_metrics", "heads.pattern_space.pattern_space"),
         command="workbench replicate vit-heads -m MODEL",
