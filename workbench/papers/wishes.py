@@ -201,6 +201,15 @@ WISHES = (
         command="workbench replicate intention-focus -m MODEL",
     ),
     Wish(
+        want="let what is seen pass as a few codes, and probe what they keep and drop",
+        functions=(
+            "training.codebook.Codebook",
+            "training.codebook.usage_entropy",
+            "training.codebook.probe_said",
+        ),
+        command="workbench replicate codebook-bottleneck -m MODEL",
+    ),
+    Wish(
         want="prune heads of a tower, and group their patterns",
         functions=("heads.prune_metrics.prune_metrics", "heads.pattern_space.pattern_space"),
         command="workbench replicate vit-heads -m MODEL",

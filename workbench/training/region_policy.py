@@ -96,7 +96,7 @@ def play(
         patches=read[:, list(asked.image)],
         words=read[:, list(asked.question)].mean(1),
         rewards=torch.as_tensor(np.stack(rewards, axis=1)).to(read),
-        holds=(own <= masks.reshape(1, len(windows), -1)).all(-1),
+        holds=np.asarray((own <= masks.reshape(1, len(windows), -1)).all(-1)),
         masks=masks,
     )
 
