@@ -32,10 +32,10 @@ from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each,
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
+from workbench.tasks.scenes.questions import DESCRIBE
 
 with lazily():
     from workbench.heads import asked_maps, asked_pictures
-    from workbench.tasks.scenes.questions import DESCRIBE
     from workbench.training import region_policy, side_by_side
 
 # Criteria, fixed before anything was measured.
