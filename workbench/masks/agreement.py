@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.masks.choices import grid_routed
+from workbench.masks.counted_work import counted_work
 from workbench.masks.gathers import (
     gathered_attention,
     grid_neighborhood_keys,
@@ -126,22 +127,44 @@ def halo_forms(grid: int, block: int, halos: Sequence[int], *, seed: int = 0) ->
     return {"gathered and masked": max(apart), "inner blocks and corners as said": float(np.mean(right))}
 
 
+def work_by_length(lengths: Sequence[int], width: int) -> list[dict[str, float]]:
+    """Return the counted work of full and of gathered attention at each length: it is the same in every run.
+
+    Returns:
+        For each length ``tokens``, and of ``all keys`` and ``gathered`` the multiply-adds and the numbers written.
+
+    Example:
+        >>> few, more = work_by_length([64, 128], 8)
+        >>> [more[f"{name}, multiply-adds"] / few[f"{name}, multiply-adds"] for name in ("gathered", "all keys")]
+        [2.0, 4.0]
+    """
+    rows = []
+    for n in lengths:
+        row: dict[str, float] = {"tokens": n}
+        for name, run in _forms(n, width).items():
+            work = counted_work(run)
+            row |= {f"{name}, multiply-adds": work.multiply_adds, f"{name}, written": work.written}
+        rows.append(row)
+    return rows
+
+
+def _forms(n: int, width: int) -> Mapping[str, Callable[[], Tensor]]:
+    """Full attention of random vectors, and that over a neighborhood's listed keys."""
+    q, k, v = random_vectors(n, seed=n)
+    keys = neighborhood_keys(n, width)
+    return {"all keys": partial(_full, q, k, v), "gathered": partial(gathered_attention, q, k, v, keys)}
+
+
 def seconds_by_length(lengths: Sequence[int], width: int) -> list[dict[str, float]]:
     """Return the processor's seconds of full and of gathered attention at each length, the least of several tries."""
     rows = []
     for n in lengths:
-        q, k, v = random_vectors(n, seed=n)
-        keys = neighborhood_keys(n, width)
-        forms: Mapping[str, Callable[[], Tensor]] = {
-            "all keys": partial(_full, q, k, v),
-            "gathered": partial(gathered_attention, q, k, v, keys),
-        }
-        rows.append({"tokens": n, **{name: _fastest(run) for name, run in forms.items()}})
+        rows.append({"tokens": n, **{name: _fastest(run) for name, run in _forms(n, width).items()}})
     return rows
 
 
 def power_of_length(rows: Sequence[Mapping[str, float]], name: str) -> float:
-    """Return the power of the length with which seconds grow: 1 is linear, 2 quadratic."""
+    """Return the power of the length with which seconds or work grow: 1 is linear, 2 quadratic."""
     return float(
         np.polyfit(np.log([row["tokens"] for row in rows]), np.log([row[name] for row in rows]), 1)[0]
     )
