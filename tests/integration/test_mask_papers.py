@@ -87,6 +87,7 @@ def test_neighborhoods_are_imposed_on_patches_beside_random_ones():
     found = around.REPLICATION.run(Setting(model=model, name="zoo:marked", options=options, seed=3))
     said = dict(zip(around.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
     assert said["forms"] == said["one"] == said["full"] == said["width"] == "holds"
+    assert said["linear"] == said["quadratic"] == "holds"  # counted: no time, no load of the machine
     widths = found.tables["Right answers by width"]
     assert [row["patches of a patch"] for row in widths] == [1, 4, 9, 16, 25, 36]
     assert widths[0]["right"] < widths[-1]["right"]

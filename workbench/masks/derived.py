@@ -44,6 +44,10 @@ def check_span(span: Span, n: int, what: str = "the span") -> Span:
     Raises:
         OptionError: if it is not, or is empty.
     """
+    if span[0] >= span[1]:
+        raise OptionError(
+            f"{what}: ({span[0]}, {span[1]}) has no token", hint="span=(3, 5) has the tokens 3 and 4"
+        )
     if not 0 <= span[0] < span[1] <= n:
         raise OptionError(
             f"{what}: tokens {span[0]} to {span[1] - 1} are not in the prompt, which has 0 to {n - 1}",
