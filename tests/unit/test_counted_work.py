@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 
 from workbench.masks.agreement import power_of_length, random_vectors, work_by_length
-from workbench.masks.counted_work import Work, counted_work
+from workbench.masks.counted_work import CountedWork, counted_work
 from workbench.masks.gathers import masked_attention
 from workbench.masks.sequences import neighborhood
 
 
 def test_products_and_what_is_written_by_hand():
     x, y = torch.ones(2, 3), torch.ones(3, 4)
-    assert counted_work(lambda: x @ y) == Work(2 * 3 * 4, 8)
-    assert counted_work(lambda: x.view(6)[1:].unsqueeze(0)) == Work(0, 0)  # views write nothing
-    assert counted_work(lambda: (x + 1).sum()) == Work(0, 7)
+    assert counted_work(lambda: x @ y) == CountedWork(2 * 3 * 4, 8)
+    assert counted_work(lambda: x.view(6)[1:].unsqueeze(0)) == CountedWork(0, 0)  # views write nothing
+    assert counted_work(lambda: (x + 1).sum()) == CountedWork(0, 7)
 
 
 def masked_work(n: int) -> int:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
-class Work(NamedTuple):
+class CountedWork(NamedTuple):
     """What a computation did.
 
     Attributes:
@@ -24,16 +24,16 @@ class Work(NamedTuple):
     written: int
 
 
-def counted_work(run: Callable[[], object]) -> Work:
+def counted_work(run: Callable[[], object]) -> CountedWork:
     """Count the work of a computation, operation by operation as torch carries it out.
 
     Example:
         >>> counted_work(lambda: torch.ones(2, 3) @ torch.ones(3, 4))  # 2 * 3 * 4; 6 + 12 ones and 8 sums
-        Work(multiply_adds=24, written=26)
+        CountedWork(multiply_adds=24, written=26)
     """
     with torch.no_grad(), FlopCounterMode(display=False) as products, _Written() as writes:
         run()
-    return Work(products.get_total_flops() // 2, writes.total)
+    return CountedWork(products.get_total_flops() // 2, writes.total)
 
 
 class _Written(TorchDispatchMode):
