@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")  # the baselines draw bars
 
-JOBS = ("benchmarks.jobs_sweeps", "benchmarks.jobs_attribution")
+JOBS = ("benchmarks.jobs_sweeps", "benchmarks.jobs_attribution", "benchmarks.jobs_pictures")
 
 
 @dataclass(frozen=True, kw_only=True)
