@@ -87,7 +87,8 @@ def test_a_file_without_header_takes_its_name_and_line_numbers(tmp_path):
     [
         ("{not json", "not JSON: Expecting property name"),
         ("[1]", "expected an object with clean, corrupted and correct; found a list"),
-        (GOOD | {"clean": " \n"}, "clean is empty"),
+        (GOOD | {"clean": " \n"}, "clean is empty, and the pair has no picture"),
+        (GOOD | {"clean": "<image> x", "corrupted": "<image> x"}, "same text, and the pair has no picture"),
         (GOOD | {"corrupted": None}, "corrupted is null; expected text"),
         (GOOD | {"correct": " a"}, 'correct is text; expected a list: [" a"]'),
         (GOOD | {"correct": []}, "correct has no answer"),

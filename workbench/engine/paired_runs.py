@@ -99,6 +99,13 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         found = model.wiring if isinstance(model, Sealed) else wiring(model)
         super().__init__(model, found.joined() if with_tower else found, get_metric(chosen))
         if self.metric.reads == "answer" and not self.wiring.has_lm_head:
+            sight = None if isinstance(model, Sealed) else sight_of(model)
+            if sight is not None and sight.captions is not None:
+                raise ModelError(
+                    f"metric {self.metric.name} reads how alike pictures and captions are; the pairs have no captions",
+                    hint='give pairs captions, one a line: "clean": "large red disc\\nlarge green cross", correct: the '
+                    "caption of the picture (docs/pairs-format.md); or -t scene-captions",
+                )
             raise ModelError(
                 f"metric {self.metric.name} reads next-token logits; this model has no language-model head",
                 hint="use --metric embedding-similarity, or a function of the hidden states: file.py:function",

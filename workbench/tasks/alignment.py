@@ -46,7 +46,8 @@ _NEEDED = {
     "length": "clean and corrupted need equally many tokens: reword one of them",
     "context": "shorten the prompts to what the model reads",
     "not text": "give each prompt its picture (image), or leave such tokens out",
-    "picture": "take a model that reads pictures of this size, such as zoo:vlm, with one image token in the text",
+    "picture": 'each prompt needs what this model reads: no picture, or one ("image": {"clean": "a.png", "corrupted": '
+    '"b.png"}) of its size and on its grid, with one image token in the text where it reads words',
     "embedding": "leave out tokens that were added to the tokenizer after the model was made, or resize its embedding",
     "position": "a named position must be the same token index in clean and corrupted",
     "answer": "every pair needs a correct answer, and each answer must be exactly one token",

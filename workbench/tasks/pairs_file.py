@@ -210,6 +210,12 @@ def _is_halved(text: str) -> bool:
     return any(0xD800 <= ord(character) < 0xE000 for character in text)
 
 
+_NO_PICTURE = (
+    ", and the pair has no picture (a model that reads pictures needs one for each prompt: "
+    '"image": {"clean": "a.png", "corrupted": "b.png"})'
+)
+
+
 def parse_pair(data: object, *, default_id: str, folder: Path | None = None) -> tuple[Pair | None, list[str]]:
     """Return the pair a JSON value describes, or None, and everything that is wrong with it.
 
@@ -234,7 +240,8 @@ def parse_pair(data: object, *, default_id: str, folder: Path | None = None) -> 
         if answer in answers["incorrect"]:
             wrong.append(f"answer {answer!r} is both correct and incorrect")
     if not wrong and texts["clean"] == texts["corrupted"] and seen.are_alike(wrong):
-        wrong.append(f"clean and corrupted are the same text{seen.alike}")
+        asked = not shown and "<image>" in texts["clean"]
+        wrong.append(f"clean and corrupted are the same text{_NO_PICTURE if asked else seen.alike}")
     positions = (
         {} if wrong else _positions(data.get("positions", {}), texts["clean"], texts["corrupted"], wrong)
     )
@@ -257,7 +264,7 @@ def _text(key: str, value: object, *, empty_ok: bool) -> list[str]:
     if not isinstance(value, str):
         return [f"{key} is {_kind(value)}; expected text"]
     if not value.strip() and not empty_ok:
-        return [f"{key} is empty"]
+        return [f"{key} is empty{_NO_PICTURE if key in ('clean', 'corrupted') else ''}"]
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

@@ -91,6 +91,8 @@ def read_pixels(path: Path, source: str) -> np.ndarray:
             return READERS.get(path.suffix.lower())(stream, source)
         except _BROKEN as problem:
             said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+            if "cannot identify" in said:  # Pillow names an object of ours there
+                said = "its bytes are no PNG"
             raise TaskError(
                 f"picture {source!r:.200} cannot be read: {said:.200}",
                 hint="open it in a picture program and save it again as .png",
