@@ -18,6 +18,7 @@ from workbench.circuits.addresses import parse_edge, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files import load_circuit, save_circuit
 from workbench.circuits.files.evaluation_file import find_evaluation, load_evaluation, save_evaluation
+from workbench.circuits.show.judgement import NO_MEANS
 from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.table import edge_tests, recompute_verdicts
 from workbench.core.errors import CircuitError, OptionError
@@ -167,6 +168,8 @@ def test_every_verdict_follows_from_the_saved_file_alone(judged, tmp_path):
     document = json.loads((tmp_path / "evaluation.json").read_text())
     again = [v.to_dict() for v in recompute_verdicts(document)]
     assert again == document["verdicts"] == [v.to_dict() for v in judged.verdicts]
+    # The page says of every question what a no means; this case asks of no other task.
+    assert {v.name for v in judged.verdicts} == set(NO_MEANS) - {"specific"}
     jsonschema.validate(document, json.loads(SCHEMA.read_text()))
     expected = by_formula(document)
     assert {v["name"]: v["holds"] for v in again if v["name"] in expected} == expected

@@ -235,6 +235,9 @@ def test_neuronpedia_sums_the_inputs_of_one_pair_and_ranks_influence():
     data = json.loads(export(small(), "neuronpedia"))
     weights = {(link["source"], link["target"]): link["weight"] for link in data["links"]}
     assert len(weights) == 5 and weights["E_0_2", "1_0_2"] == 2.5  # 0.5 + 2.0 into a0.h0
+    inputs = {(link["source"], link["target"]): link["inputs"] for link in data["links"]}
+    assert sorted(inputs["E_0_2", "1_0_2"].values()) == [0.5, 2.0]  # each of its edges by its input
+    assert all(sum(own.values()) == weights[ends] for ends, own in inputs.items())
     influence = {node["node_id"]: node["influence"] for node in data["nodes"]}
     # outgoing strength: a1.h1 3.0, a0.h0 1.75, m1 0.125, in all 4.875
     assert influence["2_1_2"] == pytest.approx(3.0 / 4.875) and influence["1_0_2"] == pytest.approx(

@@ -31,9 +31,10 @@ _TYPES = {
 def to_neuronpedia(circuit: Circuit) -> str:
     """Return the circuit as a Neuronpedia graph.
 
-    One link per pair of nodes: q, k and v edges between the same two are summed. KV groups are passed
-    through to their heads. Nodes without a position stand at the last token; named positions are columns
-    of their own, in place of the prompt's tokens. Roles become supernodes.
+    One link per pair of nodes: its weight is the sum of the q, k and v edges between the two, and ``inputs``
+    has each of them. KV groups are passed through to their heads. Nodes without a position stand at the last
+    token, and the description says so; named positions are columns of their own, in place of the prompt's
+    tokens. Roles become supernodes.
     """
     columns = _columns(circuit)
     rows = [row for row in node_rows(circuit) if row.kind != "group"]
@@ -46,7 +47,10 @@ def to_neuronpedia(circuit: Circuit) -> str:
     influence = _influence(circuit)
     nodes = [_node(circuit, row, ids[row.id], columns, influence.get(row.id, 0.0)) for row in rows]
     weights = _weights(circuit, set(ids))
-    links = [{"source": ids[s], "target": ids[t], "weight": w} for (s, t), w in weights.items()]
+    links = [
+        {"source": ids[s], "target": ids[t], "weight": sum(w.values()), "inputs": w}
+        for (s, t), w in weights.items()
+    ]
     name = circuit.model.rsplit("/", 1)[-1].lower()
     supernodes = defaultdict(list)
     for row in rows:
@@ -60,7 +64,9 @@ def to_neuronpedia(circuit: Circuit) -> str:
             "prompt": prompt_text(circuit) or title(circuit),
             "node_threshold": 1.0,
             "info": {
-                "description": "; ".join(f"{k}: {v}" for k, v in about(circuit).items()),
+                "description": "; ".join(
+                    [*(f"{k}: {v}" for k, v in about(circuit).items()), *_placeless(circuit)]
+                ),
                 "generator": {"name": "Circuit Workbench"},
             },
         },
@@ -74,6 +80,13 @@ def to_neuronpedia(circuit: Circuit) -> str:
         "links": links,
     }
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def _placeless(circuit: Circuit) -> list[str]:
+    """What is said of nodes that have no position."""
+    without = sum(data["position"] is None for data in circuit.nodes.values())
+    said = f"{without} of {len(circuit.nodes)} nodes have no position and are drawn at the last token"
+    return [said] if without else []
 
 
 def slug(text: str) -> str:
@@ -160,15 +173,16 @@ def _influence(circuit: Circuit) -> dict[str, float]:
     return {a: weakest for a in circuit.nodes} | found | ends
 
 
-def _weights(circuit: Circuit, shown: set[str]) -> dict[tuple[str, str], float]:
-    """(source, target) -> summed score; an edge into a KV group goes to each of its heads in the circuit."""
+def _weights(circuit: Circuit, shown: set[str]) -> dict[tuple[str, str], dict[str, float]]:
+    """(source, target) -> input -> score; an edge into a KV group goes to each of its heads in the circuit."""
     rows = edge_rows(circuit)
     heads = defaultdict(list)
     for row in rows:
         if row.input == "link" and row.source not in shown:
             heads[row.source].append(row.target)
-    weights: dict[tuple[str, str], float] = defaultdict(float)
+    weights: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row in rows:
         for target in heads[row.target] if row.target not in shown else [row.target]:
-            weights[row.source, target] += row.score if row.score is not None else 0.0
+            own = weights[row.source, target]
+            own[row.input] = own.get(row.input, 0.0) + (row.score if row.score is not None else 0.0)
     return {ends: w for ends, w in weights.items() if ends[0] in shown}

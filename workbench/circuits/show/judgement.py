@@ -19,6 +19,23 @@ from workbench.view.curve import curve_svg
 from workbench.view.html import facts_html, results_page, table_html, text_html
 from workbench.view.scatter import scatter_svg
 
+NO_MEANS = {
+    "faithful": "The circuit alone does not do what the model does: do not call it the circuit of this behavior.",
+    "equivalent": "The circuit is above, or below, the model on most pairs: its numbers are biased, even where "
+    "their mean is near the model's.",
+    "complete": "The model has other parts that do the same: they take over where some of the circuit is gone.",
+    "minimal": "Some of its nodes do nothing that can be measured: a smaller circuit would do.",
+    "no superfluous edge": "Some of its edges matter no more than random ones: a smaller circuit would do.",
+    "independent": "The rest of the model still knows the answer: a part of the behavior lies outside.",
+    "sufficient": "Random circuits of this size keep as much: its size explains what it keeps, not its choice.",
+    "partially necessary": "Taking away as many random edges hurts as much: the model gets by without this circuit.",
+    "better than random": "Random circuits of this size are as good: this choice of edges says nothing.",
+    "heads matter more than others": "Other heads of the same layers matter as much: the heads are not singled out.",
+    "robust to the ablation": "The answer depends on what edges outside get as their values: say which ablation.",
+    "robust to the template": "It holds for some wordings alone: name the templates it was measured on.",
+    "stable": "Other pairs of the same task give another circuit: single edges of it are not to be trusted.",
+    "specific": "Other tasks lose as much without it: it is of the model, not of this task.",
+}
 _COLORS = {"yes": "#2c7a4b", "no": "#b3401a", "open": "#6b6b6b"}
 
 
@@ -53,8 +70,14 @@ def judgement_page(found: Judgement) -> str:
 
 
 def verdict_table(found: Judgement) -> str:
-    """Question, answer, what was measured, criterion."""
-    table = table_html(found.rows())
+    """Question, answer, what was measured, criterion; where an answer is no, what must not be claimed."""
+    rows = found.rows()
+    if any(v.words == "no" for v in found.verdicts):
+        rows = [
+            row | {"what the no means": NO_MEANS.get(row["question"], "") if row["verdict"] == "no" else ""}
+            for row in rows
+        ]
+    table = table_html(rows)
     for word, color in _COLORS.items():
         table = table.replace(
             f'<td style="text-align:left">{word}</td>',
