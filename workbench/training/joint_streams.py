@@ -1,7 +1,7 @@
 """Painters of a picture and its depth, shipped or trained anew: ``python -m workbench.training.joint_streams``.
 
 All arms begin as `zoo:painter` with one more vector, the label of depth, and are stepped side by side on the same
-pictures, times and noise. They differ in what is added to the loss, or in whether the streams look at each other.
+pictures, times and noise. They differ in what is added to the loss.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from workbench.training.flow_painter import EMPTY, Teaching, optimisers
 from workbench.training.loop import Fit, fit
 from workbench.training.mixers.kept_weights import HOME, keep_weights, parts_under, read_weights
 
-JointArm = Literal["no consistency loss", "consistency loss", "another caption's maps", "streams apart"]
+JointArm = Literal["no consistency loss", "consistency loss", "another caption's maps"]
 ARMS: tuple[JointArm, ...] = get_args(JointArm)
 NAME, SEEDS = "joint-streams", (541, 542)
 CANNOT = "captions of another form; its depth is what this world calls so: objects further down are nearer"
@@ -48,8 +48,8 @@ CANNOT = "captions of another form; its depth is what this world calls so: objec
 class JointTuning:
     """How the arms are trained, beside seed and start."""
 
-    steps: int = 250
-    batch: int = 32
+    steps: int = 240
+    batch: int = 16
     weight: float = 0.05  # of the loss about maps, in nats
     inner_rate: float = 0.01
     outer_rate: float = 1e-3
@@ -69,7 +69,7 @@ def loss_of(
     left_out = torch.rand(len(clean), generator=generator) < EMPTY
     x = torch.lerp(torch.randn(clean.shape, generator=generator), clean, t[:, None, None, None, None])
     words = torch.where(left_out[:, None], 0, words)
-    if arm in ("no consistency loss", "streams apart"):
+    if arm == "no consistency loss":
         return (predict_joint(model, x, t, words) - clean).square().mean()
     maps: list[Tensor] = []
     with joint_word_maps(model, maps):
@@ -99,9 +99,7 @@ def train_joint(
     Returns:
         Arm -> the running mean of its weights, in evaluation mode; and what it cost.
     """
-    taught = nn.ModuleList(
-        Teaching(joint_from(start, seed=seed, together=arm != "streams apart")) for arm in arms
-    )
+    taught = nn.ModuleList(Teaching(joint_from(start, seed=seed)) for _ in arms)
     models = [cast(JointPainter, each.model) for each in taught]
 
     def loss_of_step(step: int) -> Tensor:
@@ -173,7 +171,7 @@ def keep_joint(
 ) -> Path:
     """Write trained arms with their card; the shares in it are of pictures whose objects are all as asked."""
     tensors = {
-        f"{seed}/{i}/{name}": value.contiguous().clone()
+        f"{seed}/{i}/{name}": value.contiguous().half()  # half the size; read back as float32
         for seed, models in arms.items()
         for i, model in enumerate(models.values())
         for name, value in model.state_dict().items()
@@ -205,7 +203,7 @@ def read_joint(tuning: JointTuning = TUNING, home: Path = HOME) -> JointArms:
     made: JointArms = {}
     for seed in card.seeds:
         for i, arm in enumerate(ARMS):
-            model = JointPainter(together=arm != "streams apart")
+            model = JointPainter()
             model.load_state_dict(parts_under(f"{seed}/{i}/", tensors))
             made.setdefault(seed, {})[arm] = model.requires_grad_(False).eval()
     return made
