@@ -106,6 +106,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(model, tmp_path, monkeypatch):
         ({"guidance": -1.0}, "guidance -1"),
         ({"steps": 0}, "steps is 0"),
         ({"edit": "nowhere"}, "no file nowhere"),
+        ({"edit": __file__, "guidance": 0.0}, "would change nothing"),
         ({"model": "zoo:marked"}, "does not paint"),
         ({"model": "zoo:ioi"}, "does not paint"),
     ],

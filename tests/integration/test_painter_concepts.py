@@ -9,7 +9,10 @@ import workbench as wb
 from tests.integration.test_painter import ONE, RED, fresh
 from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.edits.isolation import NOBODY, ReferenceLooks, halves, isolate, isolated
+from workbench.edits.kinds import Mask, Rows
+from workbench.edits.word_looks import WordLooks
 from workbench.heads.concept_mask import concept_map, concept_mask, mask_overlap, picture_looks
+from workbench.masks.registry import MASKS
 from workbench.model.flow_painter.model import PainterModel
 from workbench.model.flow_painter.sample import from_pixels, noise, noisy, paint, predict
 from workbench.tasks.canvas.captions import word_numbers
@@ -153,3 +156,42 @@ def test_subjects_that_cannot_be_meant_are_refused(opened, bare):
         pass
     with pytest.raises(ShapeError, match="1 references, 1 captions and 2 moves"):
         ReferenceLooks(bare, torch.zeros(1, 3, 24, 24), WORDS, moves=[(0, 0), (1, 1)])
+
+
+def test_edits_of_square_patterns_are_refused_where_words_are_looked_at(opened):
+    """They ended in an error of shapes."""
+    rows = Rows(heads=("a0.h1",), operation="drop", keys=(1,))
+    with pytest.raises(ModelError, match="other positions than its own"), rows.on(opened.towers["cross"]):
+        pass
+    with pytest.raises(OptionError, match=r"word-looks --set heads=a0\.h1"):
+        Rows(heads=("cross:a0.h1",), operation="drop", keys=(1,))
+
+
+def test_an_edit_that_would_change_the_uncaptioned_half_is_refused(opened):
+    edit = WordLooks(heads=("a0",), slots=(1,), inside=3.0)
+    with edit.on(opened), pytest.raises(ModelError, match="the uncaptioned half too: looks of a0"):
+        paint(opened, [RED], steps=1)
+
+
+def test_a_mask_of_patches_is_the_softmax_over_what_it_allows_in_the_captioned_half_alone(opened):
+    allowed = MASKS.get("grid-neighborhood")(64, width=3)
+    edit = Mask(heads=("a1",), allowed=allowed)
+    words, x, t = torch.from_numpy(word_numbers([RED])), noise(0, range(1), side=24), torch.tensor([0.2])
+    name = "blocks.1.attn.hook_pattern"
+    with torch.no_grad():
+        _, plain = opened.run_with_cache(input_ids=words, pixel_values=x, time=t)
+        with edit.on(opened):
+            _, cut = opened.run_with_cache(input_ids=words, pixel_values=x, time=t)
+    expected = plain[name] * allowed
+    torch.testing.assert_close(cut[name], expected / expected.sum(-1, keepdim=True), atol=1e-6, rtol=1e-4)
+    how = {"steps": 2, "seed": 1}
+    whole, under = (
+        paint(opened, [RED], **how),
+        paint(opened, [RED], **how, under=lambda step: edit.on(opened)),
+    )
+    empty = {"guidance": 0.0, **how}
+    assert not torch.allclose(whole.pictures, under.pictures)
+    assert torch.equal(
+        paint(opened, [RED], **empty).pictures,
+        paint(opened, [RED], **empty, under=lambda step: edit.on(opened)).pictures,
+    )

@@ -49,6 +49,8 @@ class ModelEdit(Shown, ABC, shown_in="workbench.edits.show", saved_in="workbench
     kind: ClassVar[str]
     what: ClassVar[str] = ""
     home: ClassVar[str] = ""
+    reads_elsewhere: ClassVar[bool] = False
+    """Whether it takes patterns whose keys are other positions than their queries."""
     from_words: ClassVar[bool] = False
 
     def __init_subclass__(cls, **others: Any) -> None:
@@ -152,6 +154,12 @@ def head_of(text: str) -> Node:
     Raises:
         OptionError: if the address is of something else.
     """
+    if text.startswith("cross:"):
+        raise OptionError(
+            f"{text} looks at the words of a caption; edits of patterns are of tokens among themselves",
+            hint=f"workbench edit make word-looks --set heads={text.removeprefix('cross:')} "
+            '--set slots="first colour" --set inside=3 -o NEW',
+        )
     node = parse_node(text)
     if node.kind not in ("head", "attn") or node.slot or node.position is not None:
         raise OptionError(f"{text} is not a head", hint="heads look like a5.h3, whole layers like a5")

@@ -36,8 +36,20 @@ def standing(
 ) -> Iterator[None]:
     """The edit on the model, which says so in everything that is measured meanwhile; see ``ModelEdit.on``."""
     place = Place(model=model, wiring=wiring(model), at=at, decode_from=decode_from)
-    with installed(place, edit.changes(place)), edited(model, edit.describe()):
+    changes = edit.changes(place)
+    if not edit.reads_elsewhere and getattr(model, "name", None) == "cross":
+        _refuse_patterns(edit, changes)
+    with installed(place, changes), edited(model, edit.describe()):
         yield
+
+
+def _refuse_patterns(edit: ModelEdit, changes: Sequence[Change]) -> None:
+    """Refuse an edit of square patterns where keys are other positions than queries."""
+    if any(change.site == "pattern" for change in changes):
+        raise ModelError(
+            f"this stack looks at other positions than its own; an edit {edit.kind!r} is of tokens among themselves",
+            hint="looks at words of a caption: WordLooks(heads=('a0',), slots=('first colour',), inside=3.0)",
+        )
 
 
 @contextmanager

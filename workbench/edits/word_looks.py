@@ -41,6 +41,7 @@ class WordLooks(ModelEdit):
     kind: ClassVar[str] = "word-looks"
     what: ClassVar[str] = "painters: how strongly the patches of a region look at words"
     from_words: ClassVar[bool] = True
+    reads_elsewhere: ClassVar[bool] = True
     home: ClassVar[str] = "word_rows"
     heads: tuple[str, ...]
     slots: tuple[int | str, ...]

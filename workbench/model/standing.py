@@ -38,6 +38,12 @@ def edited(bridge: TransformerBridge, edit: str) -> Iterator[None]:
         held.remove(edit)
 
 
+def edits_on(bridge: TransformerBridge) -> tuple[str, ...]:
+    """Return the edits that stand on a model, or on another stack of it, in words."""
+    stacks = [bridge, *getattr(bridge, "towers", {}).values()]
+    return tuple(dict.fromkeys(edit for stack in stacks for edit in _EDITS.get(stack, ())))
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A model at one moment, by names: what each weight holds, in which dtype; what each part is; every setting."""

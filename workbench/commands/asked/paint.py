@@ -31,4 +31,9 @@ def check_paint(asked: Paint, job: Job) -> None:
         )
     if asked.edit is not None and not exists(asked.edit):
         raise OptionError(f"no file {asked.edit}", hint="workbench edit make word-looks ... -o FILE")
+    if asked.edit is not None and asked.guidance == 0:
+        raise OptionError(
+            "guidance 0 paints the empty caption; an edit of what the caption does would change nothing",
+            hint="--guidance 2, or leave --edit out",
+        )
     check_opening(model=asked.model, seed=asked.seed, **asked.opening())

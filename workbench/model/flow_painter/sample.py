@@ -17,6 +17,7 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
 from workbench.model.flow_painter.model import PainterModel, from_patches, velocity
+from workbench.model.standing import edits_on
 from workbench.tasks.canvas.captions import read_captions, word_numbers
 from workbench.tasks.canvas.flat_shapes import Item
 from workbench.tasks.canvas.picture_reader import PictureVerdict, Read, judge, read_picture
@@ -94,7 +95,7 @@ def paint(
         The pictures, and what was predicted at each step; pixels between about 0 and 1.
 
     Raises:
-        ModelError: if the model does not paint.
+        ModelError: if the model does not paint, or an edit stands on it, which would change both halves.
         OptionError: if guidance is negative or there are no steps.
 
     Example:
@@ -134,6 +135,11 @@ def paint_words(
     """
     check_sampling(steps=steps, guidance=guidance)
     side = require_painter(model).config.image_size
+    if not isinstance(model, PainterModel) and (held := edits_on(model)):
+        raise ModelError(
+            f"an edit stands on the model, and would change the uncaptioned half too: {held[0]}",
+            hint="paint(model, captions, under=lambda step: edit.on(model)) changes the captioned half alone",
+        )
     x = noise(seed, range(len(words)) if numbers is None else numbers, side=side)
     times, predictions = torch.linspace(0, 1, steps + 1), []
     for step in range(steps):
