@@ -372,6 +372,7 @@ _FORMS = {
     "runs verify": "runs:VerifyRuns",
     "heads": "forms.heads:Heads",
     "paint": "forms.paint:Paint",
+    "paint-atlas": "forms.paint_atlas:PaintAtlas",
     "edit list": "forms.edit:ListEdits",
     "edit make": "forms.edit:MakeEdit",
     "edit show": "forms.edit:ShowEdit",

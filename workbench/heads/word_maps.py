@@ -182,7 +182,9 @@ def map_fit(painted: Painted, maps: WordMaps, *, role: str = "colour", steps: sl
         (2, True)
     """
     found: Mapping[str, list[np.ndarray]] = {"own": [], "other": [], "others": []}
-    placed = [_placed(seen, asked) for seen, asked in zip(painted.read(), painted.captions, strict=True)]
+    placed = [
+        placed_objects(seen, asked) for seen, asked in zip(painted.read(), painted.captions, strict=True)
+    ]
     there = [i for i, places in enumerate(placed) if places is not None]
     for at, i in enumerate(there):
         away = placed[there[(at + 1) % len(there)]]
@@ -197,8 +199,10 @@ def map_fit(painted: Painted, maps: WordMaps, *, role: str = "colour", steps: sl
     return MapFit(**mean, n=len(found["own"]))
 
 
-def _placed(seen: Sequence[Read], asked: Sequence[Item]) -> list[Bool[np.ndarray, "row column"]] | None:
-    """The patches of each asked object, found by colour and side; None where they are not each there once."""
+def placed_objects(
+    seen: Sequence[Read], asked: Sequence[Item]
+) -> list[Bool[np.ndarray, "row column"]] | None:
+    """Return the patches of each asked object, found by colour and side; None where they are not each there once."""
     places = []
     for item in asked:
         own = [each for each in seen if (each.colour, each.side) == (item.colour, item.side)]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from workbench.heads.word_maps import covered_patches
 from workbench.model.flow_painter.model import PainterModel
-from workbench.model.flow_painter.patterns import watched_looks
+from workbench.model.flow_painter.patterns import attentions, watched_looks
 from workbench.model.flow_painter.sample import from_pixels, predict
 from workbench.model.flow_painter.target import TargetPainter, target_from
 from workbench.tasks.canvas.captions import word_numbers
@@ -101,7 +101,7 @@ def train_targets(
     made = {arm: target_from(start).requires_grad_(False) for arm in ARMS}
     optimisers = []
     for model in made.values():
-        looking = nn.ModuleList(layer.cross_attn for layer in model.layers).requires_grad_(True)
+        looking = nn.ModuleList(attentions(model, "cross_attn")).requires_grad_(True)
         aim = nn.ParameterList([model.target.requires_grad_(True)])
         optimisers += [
             adamw(looking, lr=tuning.rate, weight_decay=0.0),
