@@ -15,10 +15,12 @@ from workbench.heads.concept_mask import concept_map, concept_mask, mask_overlap
 from workbench.masks.registry import MASKS
 from workbench.model.flow_painter.model import PainterModel
 from workbench.model.flow_painter.sample import from_pixels, noise, noisy, paint, predict
+from workbench.model.flow_painter.target import target_from
 from workbench.tasks.canvas.captions import word_numbers
 from workbench.tasks.canvas.flat_shapes import draw_many
 from workbench.training.map_alignment import map_alignment
 from workbench.training.new_words import WordTuning, class_words, learn_words, new_captions
+from workbench.training.target_tokens import TargetTuning, box_patches, loss_of, train_targets
 
 HALVES = halves(64, first_side=[0])
 WORDS = torch.tensor([[0] * 4 + [1] * 4])
@@ -195,3 +197,31 @@ def test_a_mask_of_patches_is_the_softmax_over_what_it_allows_in_the_captioned_h
         paint(opened, [RED], **empty).pictures,
         paint(opened, [RED], **empty, under=lambda step: edit.on(opened)).pictures,
     )
+
+
+def test_a_target_painter_begins_as_the_painter_and_learns_to_look_into_its_mask(bare):
+    words, x, t = torch.from_numpy(word_numbers([RED])), noise(0, range(1), side=24), torch.tensor([0.4])
+    masks = torch.from_numpy(box_patches(0, 0))[None]
+    begun = target_from(bare)
+    with torch.no_grad(), begun.aimed(masks):
+        assert torch.equal(predict(begun, x, t, words), predict(bare, x, t, words))
+    tuning = TargetTuning(steps=4, batch=4, rate=1e-2, weight=1.0)
+    made = train_targets(bare, seed=1, tuning=tuning)
+    drawn = draw_many(2, range(4))
+    left = {
+        arm: [float(loss_of(model, drawn, (1,), seed=3, weight=w)) for w in (0.0, 1.0)]
+        for arm, model in made.items()
+    }
+    off = {
+        arm: full - pixels for arm, (pixels, full) in left.items()
+    }  # how far maps of layer 1 are from their masks
+    assert off["layer 1"] < off["no loss"] and off["layer 1"] < off["layer 0"]
+    same = {name: value for name, value in bare.state_dict().items() if ".cross_attn." not in name}
+    assert all(torch.equal(made["all layers"].state_dict()[name], value) for name, value in same.items())
+    with torch.no_grad():
+        plain = predict(made["no loss"], x, t, words)
+        with made["no loss"].aimed(masks):
+            assert not torch.equal(predict(made["no loss"], x, t, words), plain)
+            with pytest.raises(ShapeError, match="2 pictures are painted, 1 targets"):
+                predict(made["no loss"], x.repeat(2, 1, 1, 1), t.repeat(2), words.repeat(2, 1))
+        assert torch.equal(predict(made["no loss"], x, t, words), plain)

@@ -116,7 +116,8 @@ def paint(asked: Paint, job: Job) -> PaintRun | PaintPlan:
             edit=None if edit is None else edit.describe(),
             plain=None if edit is None else plain,
         )
-        pages.append(painting_page(found, made, maps, None if edit is None else plain))
+        before = () if edit is None else (plain, plain_maps)
+        pages.append(painting_page(found, made, maps, *before))
         return found
 
     def save(found: Painting, folder: Path) -> Mapping[str, str]:

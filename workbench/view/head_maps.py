@@ -43,6 +43,7 @@ def head_maps_svg(
     under: Sequence[Sequence[str]] = (),
     lead: str = "",
     side: float = 96.0,
+    least: float = 0.0,
 ) -> str:
     """Return a self-contained SVG of ``(row, column, patch row, patch column)`` maps, the first row at the top.
 
@@ -53,6 +54,7 @@ def head_maps_svg(
         solid: The first of them has a whole line.
         under: What stands under each map; by default the end of its scale.
         lead: A sentence above the maps.
+        least: Where every scale ends at least; 1 gives shares one scale.
 
     Raises:
         ShapeError: if labels and maps do not fit.
@@ -79,9 +81,10 @@ def head_maps_svg(
         parts.append(words(row, left - 8, y + tall / 2 + 4, at="end"))
         for j, column in enumerate(columns):
             x, map_ = left + (side + _GAP) * j, maps[i, j]
-            said = under[i][j] if under else f"0 to {number(scale_end(map_))}"
+            said = under[i][j] if under else f"0 to {number(scale_end(map_, least=least))}"
             parts.append(f'<g transform="translate({x:.1f} {y:.1f})">')
-            parts += _map(map_, (side, tall), f"{row} {column}", unit, name, whole=maps.size > MOST_RECTS)
+            whole = maps.size > MOST_RECTS
+            parts += _map(map_, (side, tall), f"{row} {column}", unit, name, whole=whole, least=least)
             parts += [
                 outline(box, map_.shape, (side, tall), broken=i > 0 or not solid)
                 for i, box in enumerate(outlines)
@@ -109,16 +112,23 @@ def picture_under(
 
 
 def _map(
-    map_: np.ndarray, size: tuple[float, float], head: str, unit: str, under: str, *, whole: bool
+    map_: np.ndarray,
+    size: tuple[float, float],
+    head: str,
+    unit: str,
+    under: str,
+    *,
+    whole: bool,
+    least: float = 0.0,
 ) -> Iterator[str]:
     """One map: the picture, and over it a shade for each patch; one image where there are too many."""
     if not whole:
-        yield from shaded_patches(map_, size, head, unit, under)
+        yield from shaded_patches(map_, size, head, unit, under, least=least)
         return
     if under:
         yield f'<use href="#{under}"/>'
     tip = tooltip(f"{head}: up to {number(scale_end(map_))} {unit}".rstrip())
-    yield f"<g>{image(shade_pixels(map_, over=bool(under)), 0, 0, *size)}{tip}</g>"
+    yield f"<g>{image(shade_pixels(map_, over=bool(under), least=least), 0, 0, *size)}{tip}</g>"
 
 
 def shaded_patches(

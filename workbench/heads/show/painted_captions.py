@@ -24,18 +24,25 @@ if TYPE_CHECKING:
 SIDE, GAP, TOP = 72.0, 8.0, 20.0
 MOST = 8  # pictures of a page
 HOW = (
-    "Each map is one head, averaged over all steps: patches that look at the word keep their colours. Each has its "
-    "own scale, whose end stands under it."
+    "Each map is one head, averaged over all steps: the lighter a patch, the more of its attention goes to the "
+    "word, from none to all. The largest share of a patch stands under each map. The black ground is drawn in grey."
 )
+LIFTED = 110  # the grey of black ground under maps: what looks from there would not be seen on black
 
 
-def painting_page(painting: Painting, painted: Painted, maps: WordMaps, plain: Painted | None = None) -> str:
+def painting_page(
+    painting: Painting,
+    painted: Painted,
+    maps: WordMaps,
+    plain: Painted | None = None,
+    plain_maps: WordMaps | None = None,
+) -> str:
     """Return a self-contained page.
 
     Args:
         painted: The same pictures with what was predicted at each step.
         maps: What patches looked at among the words meanwhile.
-        plain: The same without the edit.
+        plain, plain_maps: The same without the edit.
     """
     facts = {
         "model": painting.model,
@@ -47,7 +54,7 @@ def painting_page(painting: Painting, painted: Painted, maps: WordMaps, plain: P
     shown = range(min(MOST, len(painting.pictures)))
     left_out = len(painting.pictures) - len(shown)
     more = f"<p>{left_out} more pictures are in painting.json.</p>" if left_out else ""
-    parts = "".join(_of_caption(i, painting, painted, maps, plain) for i in shown)
+    parts = "".join(_of_caption(i, painting, painted, maps, plain, plain_maps) for i in shown)
     title = f"Painted by {printable(painting.model)}"
     body = (
         f'<main class="report"><header><h1>{escape(title)}</h1>'
@@ -58,20 +65,34 @@ def painting_page(painting: Painting, painted: Painted, maps: WordMaps, plain: P
     return frame(title=title, body=body, scripts=(asset("theme.js"),))
 
 
-def _of_caption(i: int, painting: Painting, painted: Painted, maps: WordMaps, plain: Painted | None) -> str:
+def _of_caption(
+    i: int,
+    painting: Painting,
+    painted: Painted,
+    maps: WordMaps,
+    plain: Painted | None,
+    plain_maps: WordMaps | None,
+) -> str:
     caption = painting.captions[i]
     strips = [("with the edit" if plain else "as it forms", painted, painting.pictures[i])]
+    looks = [("with the edit" if plain_maps else "", maps, painting.pictures[i])]
     if plain is not None:
         strips.insert(0, ("without the edit", plain, painting.plain[i]))
+    if plain_maps is not None:
+        looks.insert(0, ("without the edit", plain_maps, painting.plain[i]))
     drawn = "".join(
         f"<figure>{forming_svg(made.predictions[:, i].numpy(), one, name=name)}</figure>"
         for name, made, one in strips
     )
+    of_words = "".join(
+        _word_maps(caption, slot, seen.weights[:, i, :, :, slot].mean(0).numpy(), one, name)
+        for slot in _slots(caption)
+        for name, seen, one in looks
+    )
     return (
         f"<section><h2>{escape(printable(caption))}</h2>"
         f'<p class="soft">What is predicted at each step, with guidance, and last the picture.</p>{drawn}'
-        f'<details><summary>Maps of each word</summary><p class="soft">{escape(HOW)}</p>'
-        f"{''.join(_word_maps(i, slot, painting, maps) for slot in _slots(caption))}</details></section>"
+        f'<details><summary>Maps of each word</summary><p class="soft">{escape(HOW)}</p>{of_words}</details></section>'
     )
 
 
@@ -79,10 +100,9 @@ def _slots(caption: str) -> range:
     return range(4 * len(read_caption(caption)))
 
 
-def _word_maps(i: int, slot: int, painting: Painting, maps: WordMaps) -> str:
-    """The maps of one word over the picture."""
-    said = painting.captions[i].replace(",", "").split()[slot]
-    weights = maps.weights[:, i, :, :, slot].mean(0).numpy()
+def _word_maps(caption: str, slot: int, weights: np.ndarray, picture: OnePicture, name: str) -> str:
+    """The maps of one word over the picture, all on one scale."""
+    said = caption.replace(",", "").split()[slot]
     layers, heads = (
         [f"{letter}{n}" for n in range(size)] for letter, size in zip("ah", weights.shape[:2], strict=True)
     )
@@ -90,9 +110,11 @@ def _word_maps(i: int, slot: int, painting: Painting, maps: WordMaps) -> str:
         weights,
         [f"cross:{layer}" for layer in layers],
         heads,
-        title=f"{said} ({SLOTS[slot]})",
+        title=f"{said} ({SLOTS[slot]})" + (f", {name}" if name else ""),
         unit="of a patch's attention to words",
-        pixels=painting.pictures[i].pixels,
+        pixels=(LIFTED + picture.pixels * (1 - LIFTED / 255)).astype(np.uint8),
+        under=[[f"up to {max(float(map_.max()), 0):.2f}" for map_ in row] for row in weights],
+        least=1.0,
     )
     return f"<figure>{drawn}</figure>"
 
@@ -103,7 +125,7 @@ def forming_svg(predictions: Sequence[np.ndarray] | np.ndarray, last: OnePicture
     Args:
         predictions: Pictures between 0 and 1, first step first.
     """
-    chosen = sorted({round(x) for x in np.linspace(0, len(predictions) - 1, min(8, len(predictions)))})
+    chosen = sorted({round(x) for x in np.linspace(0, len(predictions) - 1, min(5, len(predictions)))})
     shown = [(f"step {n + 1}", as_colours(predictions[n])) for n in chosen] + [("picture", last.pixels)]
     wide = len(shown) * (SIDE + GAP) + GAP
     parts = [words(f"{name}: {last.phrase}", GAP, 12)]

@@ -26,7 +26,7 @@ def atlas_heatmaps(atlas: PainterAtlas) -> dict[str, Heatmap]:
             if what == AMONG
             else f"Maps of the {what} fit the object"
         )
-        unit = "share of looks" if what == AMONG else "intersection over union"
+        unit = "share of looks" if what == AMONG else "overlap"
         found[title] = Heatmap.of(
             values, atlas.named(what), steps, title=title, unit=unit, row_title="head", column_title="step"
         )
@@ -44,8 +44,8 @@ def atlas_page(atlas: PainterAtlas) -> str:
         "steps": atlas.steps,
     }
     drawn = "".join(
-        f'<section><h2>{escape(name)}</h2><figure class="wide">{heatmap.svg()}</figure></section>'
-        for name, heatmap in atlas_heatmaps(atlas).items()
+        f'<section><figure class="wide">{heatmap.svg()}</figure></section>'
+        for heatmap in atlas_heatmaps(atlas).values()
     )
     body = (
         f'<main class="report"><header><h1>{escape(title)}</h1>'
