@@ -17,7 +17,7 @@ def paint_atlas(asked: PaintAtlas, job: Job) -> PainterAtlas:
         ModelError: if the model does not paint.
     """
     model = open_model(asked.model, **asked.opening())
-    captions = asked.captions or [d.caption for d in draw_many(asked.seed, range(asked.limit), objects=2)]
+    captions = asked.captions or [d.caption for d in draw_many(asked.seed, range(asked.pictures), objects=2)]
     found = painter_atlas(
         model, captions, name=asked.model, seed=asked.seed, steps=asked.steps, guidance=asked.guidance
     )

@@ -31,7 +31,7 @@ class PaintAtlas(OnModel):
     model: str = option(
         "-m", "--model", help=MODEL, default="zoo:painter", env="WORKBENCH_MODEL", place=ABOUT
     )
-    limit: int = option("--limit", help="How many captions are drawn.", default=16, least=1)
+    pictures: int = option("--pictures", help="How many captions are drawn.", default=16, least=1)
     steps: int = option("--steps", help="Euler steps from noise to picture.", default=20, least=1)
     guidance: float = option(
         "--guidance",
