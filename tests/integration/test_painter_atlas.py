@@ -10,7 +10,8 @@ import workbench as wb
 from tests.integration.test_painter import fresh
 from workbench.commands.do import do
 from workbench.core.errors import OptionError, WorkbenchError
-from workbench.heads.painter_atlas import AMONG, PainterAtlas, _stays, painter_atlas
+from workbench.heads.atlas_over_time import AMONG, PainterAtlas
+from workbench.heads.painter_atlas import _stays, painter_atlas
 from workbench.heads.show.painter_atlas import atlas_heatmaps
 
 TWO = "a red disc left, a blue square right"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from workbench.commands.forms.paint_atlas import PaintAtlas
 from workbench.core.atomic import write_output
 from workbench.core.job import Job
-from workbench.heads.painter_atlas import PainterAtlas, painter_atlas
+from workbench.heads.atlas_over_time import PainterAtlas
+from workbench.heads.painter_atlas import painter_atlas
 from workbench.model.open import open_model
 from workbench.tasks.canvas.flat_shapes import draw_many
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.core.errors import OptionError
-from workbench.core.show import Told
+from workbench.heads.atlas_over_time import AMONG, ROLES, PainterAtlas
 from workbench.heads.word_maps import keeping, map_overlap, placed_objects
 from workbench.model.flow_painter.sample import GUIDANCE, STEPS, paint, require_painter
 from workbench.model.hooks import hook_name
@@ -22,81 +21,6 @@ from workbench.tasks.canvas.words import GRID, OBJECTS, SLOTS
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-ROLES = ("colour", "shape", "side")
-AMONG = "among patches"
-"""The name of what heads among patches do, beside the roles of words."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PainterAtlas(Told, shown_in="workbench.heads.show.painter_atlas"):
-    """What every head of a painter looks at while pictures form.
-
-    Attributes:
-        own: Role of a word (or ``among patches``) -> how well looks fit the word's own object: (head, step). For words
-            it is the intersection over union of a map with the object; among patches, the share of the looks of an
-            object's patches that stay on the object.
-        other: The same of the other object of the picture.
-        heads, cross_heads: Addresses, in the order of the rows.
-        chance: The share of a picture that an object covers, mean over objects.
-        n: Objects behind each number; those of pictures that show both asked objects, each once.
-    """
-
-    model: str
-    heads: tuple[str, ...]
-    cross_heads: tuple[str, ...]
-    own: dict[str, Float[np.ndarray, "head step"]]
-    other: dict[str, Float[np.ndarray, "head step"]]
-    chance: float
-    n: int
-    left_out: int
-
-    @property
-    def steps(self) -> int:
-        """How many steps there are."""
-        return next(iter(self.own.values())).shape[1]
-
-    def named(self, what: str) -> tuple[str, ...]:
-        """Return the heads behind the rows of a table."""
-        return self.heads if what == AMONG else self.cross_heads
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row for each head and role: the fit at the first, the middle and the last step, and the best."""
-        middle = self.steps // 2
-        return [
-            {
-                "head": head,
-                "looks": "at its own object" if what == AMONG else f"at the {what}",
-                "first step": round(float(own[0]), 3),
-                f"step {middle + 1}": round(float(own[middle]), 3),
-                "last step": round(float(own[-1]), 3),
-                "other object, last": round(float(other[-1]), 3),
-                "best step": int(own.argmax()) + 1,
-            }
-            for what in self.own
-            for head, own, other in zip(self.named(what), self.own[what], self.other[what], strict=True)
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {
-            "model": self.model,
-            "n": self.n,
-            "left_out": self.left_out,
-            "chance": self.chance,
-            "steps": self.steps,
-            "heads": list(self.heads),
-            "cross_heads": list(self.cross_heads),
-            "own": {name: values.tolist() for name, values in self.own.items()},
-            "other": {name: values.tolist() for name, values in self.other.items()},
-        }
-
-    def to_terminal(self) -> list[Any]:
-        """Return lines, rows and tables for a terminal."""
-        return [
-            f"{self.model}: {self.n} objects, {self.left_out} pictures left out; an object covers {self.chance:.3f}",
-            self.rows(),
-        ]
 
 
 @torch.no_grad()

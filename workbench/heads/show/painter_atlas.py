@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.core.show import page
-from workbench.heads.painter_atlas import AMONG, PainterAtlas
+from workbench.heads.atlas_over_time import AMONG, PainterAtlas
 from workbench.view.html import facts_html, table_html
 from workbench.view.page import asset, frame
 from workbench.view.pictures import Heatmap
