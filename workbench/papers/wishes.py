@@ -210,6 +210,15 @@ WISHES = (
         command="workbench replicate codebook-bottleneck -m MODEL",
     ),
     Wish(
+        want="say which heads or channels are active for a class, gate by it, find an action in time",
+        functions=(
+            "heads.class_importance.class_importance",
+            "training.class_gates.ClassGate",
+            "evaluate.segments.best_segment",
+        ),
+        command="workbench replicate class-semantics -m MODEL",
+    ),
+    Wish(
         want="prune heads of a tower, and group their patterns",
         functions=("heads.prune_metrics.prune_metrics", "heads.pattern_space.pattern_space"),
         command="workbench replicate vit-heads -m MODEL",
