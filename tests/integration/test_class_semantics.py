@@ -8,8 +8,8 @@ import torch
 
 import workbench as wb
 from workbench.core.errors import OptionError
-from workbench.evaluate.segments import best_segment, segment_overlap
 from workbench.heads.class_importance import class_importance
+from workbench.heads.segments import best_segment, segment_overlap
 from workbench.papers import class_semantics as study
 from workbench.papers.kinds import Setting
 from workbench.tasks.scenes.action_clips import CHANGES, ActedClips, act_out

@@ -214,7 +214,7 @@ WISHES = (
         functions=(
             "heads.class_importance.class_importance",
             "training.class_gates.ClassGate",
-            "evaluate.segments.best_segment",
+            "heads.segments.best_segment",
         ),
         command="workbench replicate class-semantics -m MODEL",
     ),

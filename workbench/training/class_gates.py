@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from workbench.core.errors import OptionError, unknown
-from workbench.evaluate.segments import best_segment, segment_overlap
 from workbench.heads.attentive_probe import patch_features
 from workbench.heads.drawn_pictures import draw_pictures
+from workbench.heads.segments import best_segment, segment_overlap
 from workbench.tasks.scenes.action_clips import CHANGES, ActedClips, act_out
 from workbench.tasks.scenes.layout import SceneLayout, World
 
