@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from workbench.core.claims import plain
 from workbench.core.run_record import RunRecord
 from workbench.core.source_digest import source_digest
 from workbench.papers import default_runs
@@ -42,6 +44,9 @@ def kept(tmp_path, monkeypatch):
 def results(tmp_path) -> Path:
     """A folder as ``replicate all -o`` leaves it: one of our papers, 92 s, and one that nobody knows."""
     content = json.loads(OLD.read_text(encoding="utf-8")) | {"seconds": 92.0}
+    content["plan"]["options"] = plain(
+        asdict(find_paper(PAPER).options())
+    )  # of a default run, no other is listed
     for name in (PAPER, "a-stranger"):
         own = tmp_path / "results" / name
         own.mkdir(parents=True)

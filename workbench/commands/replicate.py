@@ -26,7 +26,8 @@ from workbench.model.open import open_model
 from workbench.papers.kept_result import load_result, plan_of, save_result, with_behaviors
 from workbench.papers.kinds import Note, Progress, Replicable, Setting
 from workbench.papers.options import words_of
-from workbench.papers.registry import PAPERS, find_paper, find_replication
+from workbench.papers.quick import QUICK
+from workbench.papers.registry import find_paper, find_replication, list_replications
 from workbench.papers.result import Result, Results
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def replicate(
 ) -> Result | Results | Reproduction | Plan | ReproductionCost | PublishedNumbers:
     """Measure one paper's claims, or those of all; re-run a study; print published numbers beside ours."""
     if asked.replication == "all":
-        return _all(asked, job, tuple(name for name, _ in PAPERS.items()))
+        return _all(asked, job, list_replications())
     if asked.replication in MEASURED_BARS:
         return load("workbench.commands.bars:measure_bars")(asked, job)
     if is_study(asked.replication):
@@ -140,7 +141,8 @@ def replicate_all(
     Args:
         docs: Also put the tables of claims into this page, between its marks.
 
-    One that cannot run there does not stop the others: the page says why. Finished ones are shown, not repeated.
+    One that cannot run there does not stop the others: the page says why. Finished ones are shown, not repeated, so
+    the same call goes on after a kill. Page and document are written after every paper.
 
     Returns:
         The results by name, and the replications that ended in an error.
@@ -152,7 +154,7 @@ def replicate_all(
     return _all(
         asked,
         Job(out=out and Path(out), note=note, progress=progress),
-        tuple(names) or tuple(name for name, _ in PAPERS.items()),
+        tuple(names) or list_replications(),
     )
 
 
@@ -161,20 +163,27 @@ def _all(asked: Replicate, job: Job, names: Sequence[str]) -> Results:
         find_paper(name)
     results: list[Result] = []
     failed: dict[str, str] = {}
+    root = (job.out or ROOT) if not (asked.quick and job.out is None) else ROOT / "quick"
+    page = Results(results=results, failed=failed, folder=root)
     for i, name in enumerate(names, start=1):
         job.note(f"{i}/{len(names)} {name}")
-        own = replace(job, out=None if job.out is None else job.out / name)
+        own = replace(job, out=None if job.out is None and not asked.quick else root / name)
+        sizes = QUICK.get(name, ()) if asked.quick else ()
         try:
-            results.append(_one(replace(asked, replication=name, docs=None), own))
+            results.append(_one(replace(asked, replication=name, docs=None, quick=False, options=sizes), own))
         except WorkbenchError as problem:
             failed[name] = problem.message
             job.note(f"{name} gave no result: {problem}")
-    root = job.out or ROOT
-    page = Results(results=results, failed=failed, folder=root)
-    write_atomic(root / "all.html", page.page())
-    page.save(root)
+        page = _written(Results(results=results, failed=failed, folder=root))
     if asked.docs is not None:
         replace_part(asked.docs, BEGIN, END, page.markdown())
+    return page
+
+
+def _written(page: Results) -> Results:
+    """Write page and document after every paper, so that a kill leaves what was measured until then."""
+    write_atomic(page.folder / "all.html", page.page())
+    page.save(page.folder)
     return page
 
 

@@ -16,11 +16,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from workbench.core.atomic import write_atomic
 from workbench.core.errors import RunError
 from workbench.core.run_file import load_record
 from workbench.core.strict_json import dump
 from workbench.papers.file import REPLICATION, RESULT
+from workbench.papers.quick import unlike_default
+from workbench.papers.registry import find_paper
 
 DATA = Path(__file__).with_name("default_runs.json")
 CORE, WALL = "processor", "wall"
@@ -64,7 +68,7 @@ def keep_measured(folder: Path, names: Iterable[str], *, file: Path | None = Non
         The papers that it has.
 
     Raises:
-        RunError: if it has none, or one of them was changed or cannot be read.
+        RunError: if it has none, or one of them was changed, cannot be read, or is no default run (``--quick``).
     """
     file = file or DATA
     rows = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
@@ -72,8 +76,13 @@ def keep_measured(folder: Path, names: Iterable[str], *, file: Path | None = Non
     if not found:
         raise RunError(f"{folder} has no results of papers", hint=f"workbench replicate all -o {folder}")
     for name in found:
-        content, record = REPLICATION.load(folder / name / RESULT).content, load_record(folder / name)
-        worked = content.core_seconds
+        content = REPLICATION.load(folder / name / RESULT).content
+        if others := unlike_default(find_paper(name), msgspec.to_builtins(content.plan.options)):
+            raise RunError(
+                f"{name} was measured with {', '.join(others)}; the list of papers takes default runs alone",
+                hint=f"workbench replicate {name} -o {folder / name}, without --quick and --set, in a new folder",
+            )
+        worked, record = content.core_seconds, load_record(folder / name)
         rows[name] = {
             "model": content.model,
             "seed": content.plan.seed,

@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.core.claims import plain
 from workbench.core.show import card, page, terminal
+from workbench.papers.all_page import papers_page, time_rows
 from workbench.papers.result import Result, Results
 from workbench.view.claims import claims_html
 from workbench.view.html import results_page, table_html, text_html
@@ -61,7 +62,7 @@ def _sections(found: Result) -> list[tuple[str, str]]:
 def replications_table(found: Results) -> list[Any]:
     """Every claim, and which replications gave no result."""
     gone = [{"replication": name, "gave no result because": why} for name, why in found.failed.items()]
-    return [found.rows(), *([gone] if gone else []), found.lead]
+    return [found.rows(), time_rows(found), *([gone] if gone else []), found.lead]
 
 
 @card(Results)
@@ -72,14 +73,5 @@ def replications_card(found: Results) -> str:
 
 @page(Results)
 def replications_page(found: Results) -> str:
-    """All claims, then each replication's pictures."""
-    sections = [("Claims", claims_html(found.rows()))]
-    if found.failed:
-        gone = [{"replication": name, "because": why} for name, why in found.failed.items()]
-        sections.append(("No result", table_html(gone)))
-    for result in found.results:
-        about = text_html("\n\n".join((result.source, result.about, result.lead, *result.notes)))
-        pictures = "".join(picture.svg() for picture in result.findings.pictures.values())
-        criteria = table_html(result.criteria_rows(), columns=("claim", "criterion", "why this criterion"))
-        sections.append((result.title, about + pictures + criteria))
-    return results_page("Replications", sections, lead=found.lead)
+    """What each paper said, what was found here, a picture; then all claims."""
+    return papers_page(found)

@@ -69,6 +69,11 @@ def check_replication(asked: Replicate, job: Job) -> None:
         raise UsageError(
             "--data: only published numbers have prompts of their own", hint="workbench replicate bars"
         )
+    if asked.quick and (name != "all" or asked.docs is not None):
+        raise UsageError(
+            "--quick: only all runs quickly, and its verdicts are for no page of documentation",
+            hint="workbench replicate all --quick; workbench replicate NAME --dry-run shows the sizes of one",
+        )
     if asked.docs is not None and name != "all":
         raise UsageError(
             "--docs: only list and all write a page of documentation", hint="workbench replicate all"

@@ -68,6 +68,12 @@ class Replicate(OnModel):
         default=False,
         recorded=False,
     )
+    quick: bool = option(
+        "--quick",
+        help="With all: fewer prompts, pictures and draws where a paper takes long; verdicts are marked as quick.",
+        default=False,
+        recorded=False,
+    )
     docs: Path | None = option(
         "--docs",
         help=f"{DOCS} Only with all; with list the page of papers is written.",
