@@ -70,7 +70,7 @@ class Replicate(OnModel):
     )
     quick: bool = option(
         "--quick",
-        help="With all: fewer prompts, pictures and draws where a paper takes long; verdicts are marked as quick.",
+        help="Take a first look, with few items. Only with all, where a paper takes long; verdicts are marked as quick.",
         default=False,
         recorded=False,
     )
