@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.commands.forms.shared import (
     DOCS,
     MODEL,
+    QUICK,
     SETTING,
     OnModel,
     batched,
@@ -70,7 +71,7 @@ class Replicate(OnModel):
     )
     quick: bool = option(
         "--quick",
-        help="Take a first look, with few items. Only with all, where a paper takes long; verdicts are marked as quick.",
+        help=f"{QUICK} Only with all; verdicts are marked as quick.",
         default=False,
         recorded=False,
     )
