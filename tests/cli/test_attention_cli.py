@@ -125,3 +125,21 @@ def test_a_dry_run_counts_the_passes_of_masks(run):
     assert code == 0, err
     plan = json.loads(out)
     assert plan["rows"] == 4 and plan["passes_over_the_prompts"] == 1 + 2 * 5
+
+
+def test_a_model_without_heads_says_so_before_it_is_opened(run):
+    Path("mamba").mkdir()
+    config = {
+        "model_type": "mamba",
+        "architectures": ["MambaForCausalLM"],
+        "hidden_size": 16,
+        "state_size": 4,
+    }
+    Path("mamba/config.json").write_text(json.dumps(config | {"num_hidden_layers": 2, "vocab_size": 40}))
+    for words in (("replace", "--with", "mean"), ("mask", "--mask", "window:4")):
+        code, out, err = run("attention", words[0], "-m", "./mamba", *words[1:])
+        assert (
+            code == 1
+            and out == ""
+            and "the model has no attention heads: its 2 layers mix positions by" in err
+        )

@@ -300,3 +300,12 @@ def test_hub_model_is_found_in_the_local_cache_and_named_by_its_commit(tmp_path,
     assert (found.name, found.kind, found.revision) == ("someone/tiny", "hub", commit)
     assert found.digest == identity(open_model(family_dir("llama"), device="cpu")).digest
     assert str(Path(found.name)) == bridge.cfg.model_name
+
+
+def test_a_folder_whose_name_is_a_short_name_of_a_model_of_the_hub_is_itself(tmp_path, monkeypatch):
+    """TransformerLens takes gpt-oss for openai/gpt-oss-20b, wherever it is read."""
+    shutil.copytree(family_dir("llama"), tmp_path / "gpt-oss")
+    monkeypatch.chdir(tmp_path)
+    here = open_model("./gpt-oss", device="cpu")
+    with torch.no_grad():
+        assert torch.equal(here(IDS), open_model(family_dir("llama"), device="cpu")(IDS))

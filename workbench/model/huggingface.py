@@ -183,7 +183,9 @@ def bridge_from_directory(
         return bridge_from_model(model, name, tokenizer=tokenizer), loader.plain
     with explaining(f"TransformerLens cannot open {directory}", error=ModelError, hint=_WHOLE), _quiet():
         bridge = TransformerBridge.boot_transformers(
-            str(directory),
+            str(
+                directory.resolve()
+            ),  # TransformerLens would take gpt-oss for its short name of a model of the Hub
             **place,
             dtype=dtype,
             tokenizer=tokenizers.prepare(tokenizer),

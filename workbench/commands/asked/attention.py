@@ -12,6 +12,7 @@ from workbench.masks.mask_words import named_mask
 from workbench.masks.registry import MASKS
 from workbench.model import builtin as zoo
 from workbench.model.outline import outline
+from workbench.model.wiring import require_heads
 
 if TYPE_CHECKING:
     from workbench.commands.forms.attention import MaskAttention, ReplaceAttention
@@ -60,4 +61,5 @@ def _check_texts(asked: ReplaceAttention | MaskAttention) -> None:
         raise unknown("way of going through heads", asked.each, get_args(Each), error=OptionError)
     if zoo.locate(asked.model).directory is not None:  # of the Hub it is known when the model is opened
         known = outline(asked.model, sizes=False)
+        require_heads(known)
         places_among(asked.layers, asked.heads, asked.each, known.attention_layers, known.n_heads)
