@@ -18,10 +18,10 @@ from workbench.core.errors import OptionError, ShapeError, TaskError
 from workbench.core.source_digest import function_digest, sources_of_plugin
 from workbench.engine.answers import Answers
 from workbench.engine.metric_names import EXAMPLE, METRICS, file_and_function, named_in_a_file
+from workbench.engine.user_function import MetricFunction, attributes_of, checked
 
 Logits = Float[Tensor, "pair *pos d_vocab"]
 Values = Float[Tensor, "pair"]
-MetricFunction = Callable[[Tensor, Answers, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,10 +302,10 @@ def _user_metric(address: str) -> Metric:
         raise OptionError(f"{path} has no function {function!r}; functions there: {found}", hint=EXAMPLE)
     return Metric(
         name=address,
-        fn=_checked(fn, address),
+        fn=checked(fn, address),
         describe=(inspect.getdoc(fn) or "a user's function").splitlines()[0],
         source=f"{path.name} sha256:{digest}",
-        **_attributes(fn, address),
+        **attributes_of(fn, address),
     )
 
 
@@ -314,10 +314,10 @@ def _registered(name: str, function: Callable[..., object]) -> Metric:
     source = "".join(sources_of_plugin(function.__module__, function).values())
     return Metric(
         name=name,
-        fn=_checked(function, name),
+        fn=checked(function, name),
         describe=(inspect.getdoc(function) or "a function of a plug-in").splitlines()[0],
         source=f"{function.__module__} {source}",
-        **_attributes(function, name),
+        **attributes_of(function, name),
     )
 
 
@@ -331,74 +331,8 @@ def _metric_of(function: object) -> Metric:
     name = getattr(function, "__name__", type(function).__name__)
     return Metric(
         name=name,
-        fn=_checked(function, name),
+        fn=checked(function, name),
         describe=(inspect.getdoc(function) or "a function of the user's").splitlines()[0],
         source=f"a function in memory, sha256:{function_digest(function)}",
-        **_attributes(function, name),
-    )
-
-
-def _attributes(fn: Callable[..., object], address: str) -> dict[str, Any]:
-    found = {
-        "unit": getattr(fn, "unit", "unknown unit"),
-        "direction": getattr(fn, "direction", 1),
-        "reads": getattr(fn, "reads", "answer"),
-        "needs_clean": getattr(fn, "needs_clean", False),
-        "differentiable": getattr(fn, "differentiable", True),
-    }
-    fits = {
-        "unit": isinstance(found["unit"], str),
-        "direction": found["direction"] in (1, -1),
-        "reads": found["reads"] in ("answer", "all"),
-        "needs_clean": isinstance(found["needs_clean"], bool),
-        "differentiable": isinstance(found["differentiable"], bool),
-    }
-    wrong = [f"{name} = {found[name]!r}" for name, right in fits.items() if not right]
-    if wrong:
-        expected = (
-            "unit: text, direction: 1 or -1, reads: 'answer' or 'all', needs_clean and differentiable: bool"
-        )
-        raise OptionError(f"metric {address!r} cannot use {', '.join(wrong)}", hint=expected)
-    return found
-
-
-def _checked(fn: Callable[..., object], address: str) -> MetricFunction:
-    takes_clean = _takes(fn, address) == 3
-
-    def run(logits: Tensor, answers: Answers, clean: Tensor | None) -> Tensor:
-        value = fn(logits, answers, clean) if takes_clean else fn(logits, answers)
-        if not isinstance(value, Tensor):
-            kind = type(value).__name__
-            raise ShapeError(
-                f"metric {address} returned {kind}; expected a tensor ({len(logits)},)",
-                hint="return one number for each pair: tensor of shape (pair,)",
-            )
-        if value.shape != (len(logits),):
-            found = f"metric {address} returned shape {tuple(value.shape)}"
-            hint = "return one value per pair: do not average inside the metric"
-            raise ShapeError(f"{found}; expected ({len(logits)},)", hint=hint)
-        return value if value.is_floating_point() else value.to(logits.dtype)
-
-    return run
-
-
-def _takes(fn: Callable[..., object], address: str) -> int:
-    """How many of logits, answers and clean logits a function takes: three if it can, else two.
-
-    Raises:
-        OptionError: if it takes neither.
-    """
-    try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):  # a builtin that does not tell
-        return 3
-    for count in (3, 2):
-        try:
-            signature.bind(*range(count))
-        except TypeError:
-            continue
-        return count
-    raise OptionError(
-        f"metric {address!r} takes {signature}; (logits, answers) or (logits, answers, clean) are expected",
-        hint="def my_metric(logits, answers): return logits.max(-1).values",
+        **attributes_of(function, name),
     )

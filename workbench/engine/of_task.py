@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, expect
-from workbench.engine.metrics import Metric, MetricFunction
+from workbench.engine.metrics import Metric
 from workbench.engine.paired_runs import BATCH_TOKENS, PairedRuns, align_to
+from workbench.engine.user_function import MetricFunction
 from workbench.model.lens import check_opened, is_bridge
 from workbench.model.reading import reading_of_model
 from workbench.model.sealed import Sealed

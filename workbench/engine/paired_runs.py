@@ -25,8 +25,9 @@ from workbench.core.text import printable
 from workbench.engine.answers import Answers, arrays
 from workbench.engine.batch import Batch, RunName
 from workbench.engine.distribute import Here
-from workbench.engine.metrics import Metric, MetricFunction, get_metric, metric_from_file
+from workbench.engine.metrics import Metric, get_metric, metric_from_file
 from workbench.engine.passes import Passes
+from workbench.engine.user_function import MetricFunction
 from workbench.model.captions import captioned, is_captioned, with_captions
 from workbench.model.hooks import hook_name
 from workbench.model.pixels import with_pictures

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.engine.restart import (
     is_local,
     is_walked,
-    kept_names,
     plainly,
     restarted,
     together,
@@ -47,7 +46,7 @@ from workbench.engine.restarted_tower import (
     without_restart,
 )
 from workbench.engine.store import SweepStore
-from workbench.model.hooks import hook_name
+from workbench.engine.sweep_recording import record_for
 from workbench.model.lens import is_tower
 from workbench.model.memory import is_out_of_memory
 
@@ -266,7 +265,7 @@ def _means(
         whole = any(is_local(i, runs.set_names) for i in interventions) and not isinstance(
             plainly(runs, runs.batches[0], base), str
         )
-        _record(runs, runs.batches[0], interventions, base, whole=whole)
+        record_for(runs, runs.batches[0], interventions, base, whole=whole)
     names = {runs.wiring.hook_of(e.part, site_of(e.part)) for e in edits}
     return Means.over(chosen.runs, chosen.run, names, {e.word for e in edits if e.word})
 
@@ -296,7 +295,7 @@ def _part(
     local = sum(is_local(i, runs.set_names) for i in interventions)
     walked = sum(map(is_walked, interventions))
     blocks = plainly(runs, batch, base) if local else ""
-    _record(runs, batch, interventions, base, whole=not isinstance(blocks, str))
+    record_for(runs, batch, interventions, base, whole=not isinstance(blocks, str))
     resid = runs.resid(batch, base, layer, tower=tower or None)
     size = runs.copies(batch)
     ends = local, walked  # they come in this order
@@ -344,7 +343,7 @@ def _in_tower(
     tower, layer = where
     if runs.sealed or not is_tower(runs.model):
         return None
-    _record(runs, batch, interventions, base, whole=False, also=tower_names(runs, tower or None))
+    record_for(runs, batch, interventions, base, whole=False, also=tower_names(runs, tower or None))
     start = tower_restart(runs, batch, tower or None, base)
     if isinstance(start, str):
         return None
@@ -358,55 +357,6 @@ def _in_tower(
         without_restart(runs, batch, tower or None, base)
         return None
     return np.concatenate(found)
-
-
-def _record(
-    runs: PairedRuns,
-    batch: Batch,
-    interventions: Sequence[Intervention],
-    base: RunName,
-    *,
-    whole: bool,
-    also: Sequence[str] = (),
-) -> None:
-    """Keep what all parts of this batch will read, in one pass over each run instead of one for each layer.
-
-    Args:
-        whole: And what plain blocks read when they start in a layer.
-        also: And these hooks of the base run.
-    """
-    edits = [e for i in interventions for e in i.edits if isinstance(e, Edit)]
-    layers = range(runs.wiring.n_layers)
-    wanted: dict[RunName, set[str]] = {"clean": set(), "corrupted": set()}
-    for edit in edits:
-        word = edit.word
-        if word == "clean" or word == "corrupted":
-            nodes = (replace(edit.part, layer=n) for n in _layers_of(runs, edit))
-            wanted[word] |= {runs.wiring.hook_of(node, site_of(edit.part)) for node in nodes}
-    if not runs.wiring.compares or None in {
-        i.tower for i in interventions
-    }:  # else the other tower is not run again
-        wanted[base] |= {hook_name("resid", n) for n in layers}
-    for tower in {i.tower for i in interventions} - {None}:
-        found = runs.wiring.of(tower)
-        wanted[base] |= {hook_name("resid", n, found.prefix) for n in range(found.n_layers)}
-    if whole:
-        wanted[base] |= set(kept_names(runs))
-    wanted[base] |= set(also)
-    for run, names in wanted.items():
-        if names:
-            runs.activations(batch, run, sorted(names))
-
-
-def _layers_of(runs: PairedRuns, edit: Edit) -> Sequence[int]:
-    """Layers that have an edit's site; of the large ones (patterns, neurons) its own layer alone is kept."""
-    wiring = runs.wiring.of(edit.part.tower)
-    every: dict[str, Sequence[int]] = {
-        "head-output": wiring.attention_layers,
-        "attn-out": wiring.attention_layers,
-    }
-    every |= {"mlp-out": wiring.mlp_layers, "resid": range(wiring.n_layers)}
-    return every.get(site_of(edit.part), [edit.layer])
 
 
 def _stacked(runs, batch, where, chunk, base, resid, means) -> np.ndarray:

@@ -107,13 +107,11 @@ def _impose(c: Conditions, setting: Setting) -> None:
     o, model = setting.options, setting.model
     drawn = drawn_pictures.draw_framed(model, n=o.pictures, seed=FIRST_SEED + setting.seed)
     heads = tuple(f"a{layer}" for layer in probe.wiring(model).attention_layers)
-    routed, right = (
-        partial(ContentMask, heads=heads, mask=IMPOSED),
-        partial(drawn_pictures.rightly_named, model),
-    )
-    c[PLAIN], c[OWN] = right(drawn), right(drawn, routed().on(model))
+    routed = partial(ContentMask, heads=heads, mask=IMPOSED)
+    right = partial(drawn_pictures.rightly_named, model, drawn)
+    c[PLAIN], c[OWN] = right(), right(routed().on(model))
     seeds = [1000 * setting.seed + i for i in range(o.draws)]
-    c.draws[DRAWN] = [right(drawn, routed(random=s).on(model)) for s in setting.each(seeds, "random masks")]
+    c.draws[DRAWN] = [right(routed(random=s).on(model)) for s in setting.each(seeds, "random masks")]
 
 
 CLAIMS = {

@@ -110,7 +110,10 @@ def _check(corruption: str, n_objects: int, shots: int) -> None:
     if not 0 <= shots <= 2:
         raise OptionError(f"shots is {shots}; expected 0, 1 or 2", hint="shots=0 (--task-option shots=0)")
     if n_objects == 1 and corruption == "query":
-        raise OptionError("with one object there is no other to ask about", hint="use corruption='colors'")
+        raise OptionError(
+            "with one object there is no other to ask about",
+            hint="n_objects=2 (--task-option n_objects=2), or corruption='colors' (--corruption colors)",
+        )
 
 
 def _shot(draw: Draw, template: str, n_objects: int, show: Callable[[str], str]) -> str:

@@ -88,12 +88,19 @@ def _check(corruption: str, *, needles: int, context: int, depth: int, values: i
     Raises:
         OptionError: for the first number that cannot be.
     """
-    limits = ((needles, "needles", 1, 20), (values, "values", 1, 5), (depth, "depth", -1, 100))
+    least_needles = 2 if corruption == "key" else 1
+    limits = ((needles, "needles", least_needles, 20), (values, "values", 1, 5), (depth, "depth", -1, 100))
     for value, name, low, high in limits:
         if not low <= value <= high:
+            why = (
+                "; with one needle there is no other key to ask for"
+                if (name, value) == ("needles", 1)
+                else ""
+            )
             raise OptionError(
-                f"{name} is {value}; expected {low} to {high}",
-                hint=f"{name}={low} (--task-option {name}={low})",
+                f"{name} is {value}; expected {low} to {high}{why}",
+                hint=f"{name}={low} (--task-option {name}={low})"
+                + (", or corruption='value' (--corruption value)" if why else ""),
             )
     if needles * values > 90:
         raise OptionError(
@@ -111,8 +118,6 @@ def _check(corruption: str, *, needles: int, context: int, depth: int, values: i
             f"context is {context} words; {needles} needles and the question need {least}",
             hint=f"context={least} (--task-option context={least})",
         )
-    if corruption == "key" and needles == 1:
-        raise OptionError("with one needle there is no other key to ask for", hint="use corruption='value'")
 
 
 def _question(table: list[list[str]], asked: int, given: int) -> list[str]:

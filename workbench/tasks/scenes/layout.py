@@ -57,7 +57,9 @@ class World:
                     f"{name} is {getattr(self, name)}; expected a chance from 0 to 1", hint=f"{name}=0.5"
                 )
         if not -360 <= self.hue <= 360:
-            raise OptionError(f"hue is {self.hue}; expected degrees from -360 to 360", hint="hue=0")
+            raise OptionError(
+                f"hue is {self.hue}; expected degrees from -360 to 360", hint="hue=0 (--task-option hue=0)"
+            )
         for name in ("noise", "texture"):
             if not 0 <= getattr(self, name) <= 1:
                 raise OptionError(

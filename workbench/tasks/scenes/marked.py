@@ -48,7 +48,9 @@ def scene_marked(
         The pair, without an id.
     """
     if corruption == "frame" and objects == 1:
-        raise OptionError("corruption 'frame' needs another object", hint="objects=2")
+        raise OptionError(
+            "corruption 'frame' needs another object", hint="objects=2 (--task-option objects=2)"
+        )
     world = World(
         objects=counts(objects, least=1 if objects else 2),
         noise=hundredths("noise", noise),

@@ -170,7 +170,7 @@ def question_pair(
     if corruption not in possible:
         raise OptionError(
             f"corruption {corruption!r} changes no answer to questions about {of or kind!r}",
-            hint=f"corruptions that do: {', '.join(possible)}",
+            hint=f"corruption={possible[0]!r} (--corruption {possible[0]}) does; all that do: {', '.join(possible)}",
         )
     answer = draw.pick(possible_answers(kind, world) if of != ALL else ANSWERS["count"][1:])
     for _ in range(TRIES):
@@ -180,7 +180,7 @@ def question_pair(
             return make_pair(draw, clean, other, group=group, blank=corruption == "blank")
     raise OptionError(
         f"pictures of this world have no partners for the answer {answer!r} of kind {kind!r}",
-        hint="another seed, or a world with more kinds of objects",
+        hint="more objects (--task-option objects=0 draws from one to four), or another seed (--seed 1)",
     )
 
 
@@ -255,7 +255,7 @@ def kind_of(draw: Draw, wanted: str, known: Sequence[str]) -> str:
     if wanted not in known:
         raise OptionError(
             f"about is {wanted!r}; expected one of mixed, {', '.join(known)}",
-            hint="about=mixed (--task-option about=mixed)",
+            hint=f"about={known[0]} (--task-option about={known[0]})",
         )
     return wanted
 
