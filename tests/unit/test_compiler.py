@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from workbench.core.errors import OptionError
 from workbench.training.compiler import Match, Program, Subspace, bends
 
 
@@ -54,7 +55,7 @@ def test_heads_of_one_group_cannot_want_different_keys():
     start, out = Subspace("start", 1), Subspace("out", 3)
     p.head("a1.h0", [Match(key=start, weight=1.0)], copy=Subspace("token", 3), into=out, role="another")
     p.n_kv_heads = 1
-    with pytest.raises(ValueError, match=r"a1\.h0 and a1\.h1 share keys and values"):
+    with pytest.raises(OptionError, match=r"a1\.h0 and a1\.h1 share keys and values"):
         p.compile()
 
 
@@ -90,5 +91,5 @@ def test_a_norm_reads_what_was_there_before(kind):
 
 
 def test_a_layernorm_is_not_rotated():
-    with pytest.raises(ValueError, match="does not survive a rotation"):
+    with pytest.raises(OptionError, match="does not survive a rotation"):
         chain().compile().machine.normed("LN", ballast=10.0).rotated(0)

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.core.errors import ShapeError
+
 Make = Callable[[Tensor], Tensor]
 """Makes the tensor of these rows: ``make(rows)``."""
 
@@ -33,7 +35,10 @@ class Extras(Mapping[str, Tensor]):
         """Tensors that are there."""
         n_rows = {name: len(tensor) for name, tensor in tensors.items()}
         if len(set(n_rows.values())) > 1:
-            raise ValueError(f"extras are of different numbers of rows: {n_rows}")
+            raise ShapeError(
+                f"extras are of different numbers of rows: {n_rows}",
+                hint="give one row of each for every prompt",
+            )
         rows = torch.arange(next(iter(n_rows.values()), 0))
 
         def maker(tensor: Tensor) -> Make:

@@ -88,7 +88,10 @@ def next_piece(text: str, start: int) -> Span:
     """Span of the first word or punctuation at or after ``start``."""
     found = PIECES.search(text, start)
     if found is None:
-        raise ValueError(f"nothing follows character {start} of {text!r}")
+        raise OptionError(
+            f"nothing follows character {start} of {text!r}",
+            hint=f"a start before a word: 0 to {max(0, len(text) - 1)}",
+        )
     return found.span()
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.circuits.graph import GraphShape
+from workbench.core.errors import OptionError
 
 Table = Float[Tensor, "_ _"]  # any two sizes
 Vector = Float[Tensor, "_"]
@@ -101,7 +102,10 @@ class Machine:
         Not after a LayerNorm was put in: it subtracts the mean, and a turn moves that.
         """
         if self.norm == "LN":
-            raise ValueError("a LayerNorm's mean does not survive a rotation; rotate before or use RMS")
+            raise OptionError(
+                "a LayerNorm's mean does not survive a rotation",
+                hint="rotate before the LayerNorm is put in, or use RMS",
+            )
         generator = torch.Generator().manual_seed(seed)
         width = self.embed.shape[1]
         turn = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64)).Q

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from workbench.core.errors import OptionError
 from workbench.training.blocks import Head, Lookup, Machine, Residual, Table, Vector
 from workbench.training.vocabulary import BOS, N_SPECIAL
 
@@ -119,7 +120,7 @@ class Program:
     def block(self, name: str, size: int) -> Subspace:
         """Return a new block, empty until a part writes it."""
         if name in self.sizes:
-            raise ValueError(f"two blocks are called {name!r}")
+            raise OptionError(f"two blocks are called {name!r}", hint="give each block a name of its own")
         self.sizes[name] = size
         return Subspace(name, size)
 
@@ -202,7 +203,9 @@ class Program:
 
     def _answers(self) -> tuple[Subspace, Table]:
         if self.answers is None:
-            raise ValueError("the program has no answer: call answer(block, of) before it is compiled")
+            raise OptionError(
+                "the program has no answer", hint="call answer(block, of) before it is compiled"
+            )
         return self.answers
 
     # -- the circuit ------------------------------------------------------------------------------------------
@@ -329,7 +332,10 @@ class Program:
             nodes = [f"a{layer}.h{head}" for head in range(first, first + share)]
             known = [declared[node] for node in nodes if node in declared]
             if any(not torch.equal(h.k, known[0].k) or not torch.equal(h.v, known[0].v) for h in known):
-                raise ValueError(f"{' and '.join(nodes)} share keys and values but were given different ones")
+                raise OptionError(
+                    f"{' and '.join(nodes)} share keys and values but were given different ones",
+                    hint="give heads of one KV group the same k and v, or compile with n_kv_heads=None",
+                )
             base = known[0] if known else self._busy_head(residual, d_head)
             found += [declared.get(node) or self._busy_head(residual, d_head, like=base) for node in nodes]
         return found

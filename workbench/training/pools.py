@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedTokenizerFast
 
+from workbench.core.errors import OptionError
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import make_pairs
 from workbench.training.rewording import reword
@@ -103,12 +104,15 @@ def token_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list
     """Token ids of each text.
 
     Raises:
-        ValueError: if a text contains a word the tokenizer does not know.
+        OptionError: if a text contains a word the tokenizer does not know.
     """
     rows = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     for text, row in zip(texts, rows, strict=True):
         if UNK in row:
-            raise ValueError(f"the vocabulary lacks a word of {text!r}")
+            raise OptionError(
+                f"the vocabulary lacks a word of {text!r}",
+                hint="make the tokenizer of all words of these texts",
+            )
     return rows
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.files import save_circuit
+from workbench.core.errors import OptionError
 from workbench.model.card import CARD, FILE_NAME
 from workbench.model.native import read_weights, write_native
 from workbench.model.open import open_model
@@ -142,7 +143,10 @@ def save(trained: Trained, directory: Path) -> None:
         config, weights = trained.native
         write_native(config, weights, directory)
     else:
-        raise ValueError("training returned neither a model nor a native configuration with weights")
+        raise OptionError(
+            "training returned neither a model nor a native configuration with weights",
+            hint="return Trained(model=..., tokenizer=...) or Trained(native=(config, weights), tokenizer=...)",
+        )
     if trained.tokenizer is not None:
         trained.tokenizer.save_pretrained(directory)
     for name, content in trained.beside.items():

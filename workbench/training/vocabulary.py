@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from workbench.core.errors import OptionError
+
 SPECIAL = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
 BOS, EOS, PAD, UNK = range(4)
 N_SPECIAL = 4
@@ -21,14 +23,20 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         ValueError: if a word would itself be split or appears twice.
     """
     if len(set(words)) != len(words):
-        raise ValueError("words repeat: " + ", ".join(sorted({w for w in words if list(words).count(w) > 1})))
+        raise OptionError(
+            "words repeat: " + ", ".join(sorted({w for w in words if list(words).count(w) > 1})),
+            hint="give each word once: dict.fromkeys(words)",
+        )
     vocab = {token: index for index, token in enumerate([*SPECIAL.values(), *words])}
     core = Tokenizer(models.WordLevel(vocab, unk_token=SPECIAL["unk_token"]))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # spaces between words, none before commas
     split = [w for w in words if len(core.encode(w, add_special_tokens=False).ids) != 1]
     if split:
-        raise ValueError(f"these words are cut into several tokens: {', '.join(split[:10])}")
+        raise OptionError(
+            f"these words are cut into several tokens: {', '.join(split[:10])}",
+            hint="give words without blanks or punctuation inside",
+        )
     return PreTrainedTokenizerFast(tokenizer_object=core, clean_up_tokenization_spaces=False, **SPECIAL)
 
 
