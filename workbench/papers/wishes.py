@@ -154,6 +154,20 @@ WISHES = (
         command="workbench replicate interaction-features -m MODEL",
     ),
     Wish(
+        want="predict groups of numbers (units of another model, behaviour) by queries that look for what they follow",
+        functions=(
+            "training.routed_encoder.fit_encoders",
+            "training.routed_encoder.fit_ridge",
+            "training.routed_encoder.explained",
+        ),
+        command="workbench replicate brain-encoder -m MODEL",
+    ),
+    Wish(
+        want="see what a question changes in the patches of a picture",
+        functions=("heads.prompt_saliency.prompt_conditioned_saliency", "training.prompted_reader.readers"),
+        command="workbench replicate prompt-focus -m MODEL",
+    ),
+    Wish(
         want="probe what patches know",
         functions=("heads.attentive_probe.fit_probe", "heads.attentive_probe.EfficientProbe"),
         command="workbench replicate efficient-probing -m MODEL",
