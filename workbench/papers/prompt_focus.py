@@ -83,7 +83,7 @@ def measure(setting: Setting) -> Conditions:
         SEES: lambda those: prompt_saliency.last_looks(model, those, under=lambda rows: sees.on(model)),
         BLIND: lambda those: prompt_saliency.last_looks(model, those, under=lambda rows: blind.on(model)),
     }
-    rows, layers = [], {}
+    rows, layers = [], dict[str, int]()
     for name, maps_of in made.items():
         layers[name] = layers[OWN] if name == OTHER else prompt_saliency.best_layer(maps_of(first), first)
         found = maps_of(asked)

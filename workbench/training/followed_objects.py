@@ -95,10 +95,10 @@ def followed(
             )
         )
     mixed = torch.randn(whole.shape[-1], GROUPS * targets, generator=drawn) / whole.shape[-1] ** 0.5
-    spread = {"features": standardised(features, features), "shown": shown}
-    objects = GroupTargets(targets=_unit(made @ directions), there=there, **spread)
+    patches = standardised(features, features)
+    objects = GroupTargets(targets=_unit(made @ directions), there=there, features=patches, shown=shown)
     units = _unit((whole @ mixed).unflatten(1, (GROUPS, targets)))
-    return objects, GroupTargets(targets=units, there=torch.ones_like(there), **spread)
+    return objects, GroupTargets(targets=units, there=torch.ones_like(there), features=patches, shown=shown)
 
 
 def lifts_on(

@@ -7,7 +7,7 @@ the Transformer brain encoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -192,7 +192,8 @@ def compare(train: GroupTargets, test: GroupTargets, *, steps: int, seed: int) -
     found = {
         name: explained(each, test.targets, test.there) for name, each in (said | {"ridge": ridge}).items()
     }
-    return found | {"maps": arms["routed"].maps(test.features).cpu().numpy()}
+    routed = cast(RoutedEncoder, arms["routed"])
+    return found | {"maps": routed.maps(test.features).cpu().numpy()}
 
 
 def _alike(there: Bool[Tensor, "item group"]) -> list[list[int]]:
