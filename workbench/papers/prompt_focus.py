@@ -26,7 +26,7 @@ from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least
-from workbench.papers.kit.frames import RECONSTRUCTED, Control, Reconstructed, answers
+from workbench.papers.kit.frames import RECONSTRUCTED, Control, Extension, Reconstructed, answers
 from workbench.papers.kit.trained_arms import OfTrainings, in_each, of_training
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
@@ -97,6 +97,15 @@ def measure(setting: Setting) -> Conditions:
             if (each := prompt_saliency.lies_at(found, asked, n))
         ]
     c.tables["Every layer, 1 for an even map"] = rows
+    fresh = asked_pictures.ask_pictures(
+        model, world, kinds=["colour", "shape"], n=o.questions, seed=seed + 7_000
+    )
+    for name in (SEES, BLIND):  # patches have seen the question from the second layer on
+        later = prompt_saliency.best_layer(made[name](first)[:, 1:], first) + 1
+        c.numbers[f"later layer, {name}"] = later
+        unit = "share of the map on the asked object"
+        mass = prompt_saliency.lies_at(made[name](fresh), fresh, later).mass
+        c.add(f"later mass, {name}", mass, within=SHARE, unit=unit)
     no_path = prompt_saliency.question_maps(model, asked[:8], under=lambda rows: blind.on(model))
     c.numbers["change without a path"] = float(no_path.max())
     _judge(c, setting)
@@ -145,6 +154,14 @@ CLAIMS = {
         why="the last token's look, each at its best layer; the mask alone differs",
         needs=[ANSWERS],
         found=f"{{shown of mass, {SEES}}}; nothing is changed without a path: {{change without a path:g}}",
+    ),
+    "looks later": Extension(
+        "so it does from the second layer on, where patches have seen it",
+        above(f"later mass, {SEES}", f"later mass, {BLIND}"),
+        why="set after the first run, in which both best layers were the first, where nothing can differ yet; judged on "
+        "pictures that were drawn for it",
+        needs=[ANSWERS],
+        found=f"{{shown of later mass, {SEES}}}; layer {{later layer, {SEES}}}, blind {{later layer, {BLIND}}}",
     ),
     "trained": OfTrainings(
         "a tower that sees the question brings what is asked through a narrow pool: more right answers",
