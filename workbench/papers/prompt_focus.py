@@ -158,7 +158,7 @@ CLAIMS = {
     "looks later": Extension(
         "so it does from the second layer on, where patches have seen it",
         above(f"later mass, {SEES}", f"later mass, {BLIND}"),
-        why="set after the first run, in which both best layers were the first, where nothing can differ yet; judged on "
+        why="set after the first run, in which both best layers were the first and nothing can differ; judged on "
         "pictures that were drawn for it",
         needs=[ANSWERS],
         found=f"{{shown of later mass, {SEES}}}; layer {{later layer, {SEES}}}, blind {{later layer, {BLIND}}}",
