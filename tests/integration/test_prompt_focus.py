@@ -90,7 +90,7 @@ def test_arms_of_another_recipe_are_not_read(vlm):
 
 
 def test_the_study_is_judged_and_needs_a_model_that_reads_both(vlm, bridge_of):
-    options = study.FocusSizes(choosing=8, questions=24, pictures=40)
+    options = study.PromptFocusSizes(choosing=8, questions=24, pictures=40)
     found = study.REPLICATION.run(Setting(model=vlm, name="zoo:vlm-mutual", options=options, seed=3))
     verdicts = dict(zip(study.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
     assert verdicts["trained"] == verdicts["another"] == "holds"

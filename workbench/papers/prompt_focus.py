@@ -46,7 +46,7 @@ ARMS = ("the tower sees the question", "the tower is blind", "the tower sees ano
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocusSizes(Sizes):
+class PromptFocusSizes(Sizes):
     """Numbers of questions and pictures, and how towers are trained anew."""
 
     choosing: int = size(100, "questions on which the layer of each map is chosen", least=4)
@@ -189,7 +189,7 @@ REPLICATION = add_paper(
         name="prompt-focus",
         source="VisFocus 2024",
         model="zoo:vlm-mutual",
-        options=FocusSizes,
+        options=PromptFocusSizes,
         measure=measure,
         claims=CLAIMS,
     )
