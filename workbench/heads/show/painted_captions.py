@@ -49,7 +49,7 @@ def painting_page(
         "seed": painting.seed,
         "steps": painting.steps,
         "guidance": f"{painting.guidance:g}",
-        "edit of the captioned passes": painting.edit or "none",
+        "edit": painting.edit or "none",
     }
     shown = range(min(MOST, len(painting.pictures)))
     left_out = len(painting.pictures) - len(shown)
@@ -81,7 +81,7 @@ def _of_caption(
     if plain_maps is not None:
         looks.insert(0, ("without the edit", plain_maps, painting.plain[i]))
     drawn = "".join(
-        f"<figure>{forming_svg(made.predictions[:, i].numpy(), one, name=name)}</figure>"
+        f'<figure style="margin:0">{forming_svg(made.predictions[:, i].numpy(), one, name=name)}</figure>'
         for name, made, one in strips
     )
     of_words = "".join(
@@ -116,7 +116,7 @@ def _word_maps(caption: str, slot: int, weights: np.ndarray, picture: OnePicture
         under=[[f"up to {max(float(map_.max()), 0):.2f}" for map_ in row] for row in weights],
         least=1.0,
     )
-    return f"<figure>{drawn}</figure>"
+    return f'<figure style="margin:0">{drawn}</figure>'
 
 
 def forming_svg(predictions: Sequence[np.ndarray] | np.ndarray, last: OnePicture, *, name: str) -> str:

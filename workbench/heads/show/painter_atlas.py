@@ -44,7 +44,8 @@ def atlas_page(atlas: PainterAtlas) -> str:
         "steps": atlas.steps,
     }
     drawn = "".join(
-        f'<section><figure class="wide">{heatmap.svg()}</figure></section>'
+        '<section><div class="wide"><figure style="margin:0;min-width:46rem">'
+        f"{heatmap.svg()}</figure></div></section>"
         for heatmap in atlas_heatmaps(atlas).values()
     )
     body = (
