@@ -95,3 +95,10 @@ def test_what_somebody_attached_is_not_passed_by():
     assert abs(halved.patched - plain.patched).max() > 0.1
     assert np.array_equal(wb.ablate(runs, "heads", ablation="zero").patched, plain.patched)
     assert not any("forward" in vars(block.layer) for block in model.blocks) and torch.is_grad_enabled()
+
+
+def test_what_towers_made_of_pictures_goes_with_their_batch():
+    runs = wb.paired_runs(wb.open_model("zoo:vlm"), "scene-attributes", n=4, batch_tokens=4 * 50)
+    assert len(runs.batches) > 2
+    wb.ablate(runs, ["vision:a0.h0", "a0.h0"])
+    assert set(runs._entered) <= set(runs.batches[-1].prompts)

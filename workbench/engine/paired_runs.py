@@ -230,10 +230,12 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         batch.cache.clear()
 
     def release_others(self, batch: Batch) -> None:
-        """Forget the activations kept with every other batch."""
+        """Forget the activations kept with every other batch, and what towers made of its pictures."""
         for other in self.batches:
             if other is not batch:
                 other.cache.clear()
+                for prompt in other.prompts:
+                    self._entered.pop(prompt, None)
 
     def copies(self, batch: Batch) -> int:
         """How many stacked copies of a batch one forward pass may have; fewer once memory has run out."""
