@@ -11,6 +11,7 @@ from tests.integration.test_tower_engine import CLASSIFIERS, pairs
 from tests.mini import hidden_metric
 from tests.towers import tower_dir
 from workbench.engine import sweep as engine
+from workbench.engine.interventions.ablation import ablations
 from workbench.engine.restarted_tower import tower_restart
 
 WIDE = {"dtype": "float64", "parity_tolerance": 1e-5}  # transformers' own softmax stays in float32
@@ -102,3 +103,20 @@ def test_what_towers_made_of_pictures_goes_with_their_batch():
     assert len(runs.batches) > 2
     wb.ablate(runs, ["vision:a0.h0", "a0.h0"])
     assert set(runs._entered) <= set(runs.batches[-1].prompts)
+
+
+def test_a_killed_sweep_of_a_clip_goes_on_with_the_same_bits(tmp_path):
+    model = wb.open_model("zoo:clip")
+    runs = wb.paired_runs(model, wb.paired_runs(model, "scene-captions", n=4).pairs, batch_tokens=4 * 80)
+    rows = ablations([["vision:a0.h1"], ["vision:a3.h0"], ["text:a1.h0"]])
+    whole = engine.sweep(runs, rows, kind="tower")
+
+    def kill(done, total, what):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.sweep(runs, rows, kind="tower", folder=tmp_path, progress=kill)
+    again = engine.sweep(runs.subset(range(4)), rows, kind="tower", folder=tmp_path, resume=True)
+    assert np.array_equal(again.patched, whole.patched)
+    assert again.provenance["computed by"] == whole.provenance["computed by"]
