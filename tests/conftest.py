@@ -19,6 +19,7 @@ os.environ["COLUMNS"] = "200"  # what piped output is wide without it; test work
 from functools import cache
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import config
 
 from tests.shapes import install
@@ -29,6 +30,10 @@ NOT_CHECKED: dict[str, str] = {}  # module -> why not
 install(SHAPES_CHECKED, tuple(NOT_CHECKED))
 
 from tests.mini import mini_pairs  # noqa: E402  the check comes before what is checked
+
+# How long a test takes on a loaded machine is no fault of what it tests.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture
