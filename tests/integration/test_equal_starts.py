@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from workbench.training import guided_arms
 from workbench.training.mixers.arms import COMPARISONS, get_comparison
 
 # The gate of a quasi-LSTM is read with the other sign than that of a state-space model: 4 and -4 are one transition,
@@ -30,6 +31,13 @@ def test_arms_of_every_shipped_recipe_begin_alike_to_the_last_bias(name):
     found = unequal(comparison.begin(comparison.seeds[-1]))
     wanted = dict([MEANT[name]]) if name in MEANT else {}
     assert found == wanted
+
+
+@pytest.mark.parametrize("task", guided_arms.TASKS)
+def test_guided_networks_begin_as_the_one_without_a_guide(task):
+    begun = guided_arms.begin(task, guided_arms.SEEDS[-1])
+    del begun[guided_arms.GUIDE]  # of the other kind
+    assert unequal(begun) == {}
 
 
 def test_a_bias_that_begins_otherwise_is_found():

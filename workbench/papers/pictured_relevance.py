@@ -45,6 +45,7 @@ K, SCALES = 64, (1, 2, 4)  # cells most like a cell: more than an object and its
 SALIENT, RAW, ATTN, PLAIN = "salient relevance", "CP-LRP", "AttnLRP", "gradient times pixel"
 RULES: dict[str, Backward] = {RAW: "cp-lrp", ATTN: "attnlrp", PLAIN: "plain"}
 SALIENT_PLAIN, MOVED = "gradient times pixel, salient", "salient areas moved at random"
+SHORT = {PLAIN: "gradient", SALIENT: "salient", SALIENT_PLAIN: "gradient, sal."}  # over a picture
 OWN, OTHER = "salient relevance on the framed object", "salient relevance on another object"
 LOST, LOST_MOVED = "lost with salient areas covered", "lost with the same areas covered at random places"
 ASKED, WEIGHT, PROBABILITY = (
@@ -98,7 +99,8 @@ def add_pictures(c: Conditions, setting: Setting, n: int, draws: int) -> None:
     ]
     shown = np.stack([own[0].astype(float), *(found[0] / found[0].max() for found in maps.values())])
     caption = "What a picture's class is read from: mask and maps of the first picture"
-    c.pictures[caption] = HeadMaps.of(shown[None], ["first picture"], ["mask", *maps], title=caption)
+    labels = ["mask", *(SHORT.get(name, name) for name in maps)]
+    c.pictures[caption] = HeadMaps.of(shown[None], ["first picture"], labels, title=caption)
 
 
 def masks(drawn: DrawnPictures, *, frame: bool = True) -> tuple[np.ndarray, np.ndarray]:
