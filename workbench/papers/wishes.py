@@ -111,6 +111,7 @@ WISHES = (
             "heads.asked_maps.relative_attention",
             "heads.asked_maps.gradient_attention",
             "heads.weighted_rollout.weighted_rollout",
+            "heads.pointing_accuracy.pointing_accuracy",
         ),
         command="workbench replicate where-to-look -m MODEL",
     ),
