@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from workbench.commands.replicate import saying_what_lacks
 from workbench.core.claims import judge, plain, untestable
-from workbench.core.errors import RunError
+from workbench.core.errors import ModelError, RunError
 from workbench.core.strict_json import dump
 from workbench.papers import default_runs
 from workbench.papers.all_page import chart_of, main_claim, never_testable, reasons, time_rows
@@ -132,3 +133,13 @@ def test_a_quick_run_is_never_taken_into_the_list_of_papers(tmp_path):
     with pytest.raises(RunError, match=r"measured with .*networks=2.*default runs alone"):
         default_runs.keep_measured(tmp_path, ["in-context-regression"], file=tmp_path / "runs.json")
     assert not (tmp_path / "runs.json").exists()
+
+
+def test_an_error_on_another_model_says_that_the_paper_needs_what_the_model_lacks():
+    with pytest.raises(
+        ModelError, match=r"^pine cannot be measured on zoo:marked, .*needs: no words"
+    ) as told, saying_what_lacks("pine", "zoo:marked", usual="zoo:kv"):
+        raise ModelError("no words", hint="-m zoo:vlm")
+    assert told.value.hint == "workbench replicate pine -m zoo:kv has all of it; or -m zoo:vlm"
+    with pytest.raises(ModelError, match=r"^no words"), saying_what_lacks("pine", "zoo:kv", usual="zoo:kv"):
+        raise ModelError("no words")

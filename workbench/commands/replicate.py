@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from workbench.commands.do import carry_out
 from workbench.commands.forms.replicate import MEASURED_BARS, Replicate
 from workbench.core.atomic import write_atomic
 from workbench.core.claims import plain
-from workbench.core.errors import WorkbenchError
+from workbench.core.errors import ModelError, TaskError, WorkbenchError
 from workbench.core.job import Job
 from workbench.core.progress import silent
 from workbench.core.registry import load
@@ -117,13 +118,33 @@ def _one(asked: Replicate, job: Job) -> Result:
     )
 
     def compute(folder: Path) -> Result:
-        findings = with_behaviors(chosen.run(setting), setting)
+        with saying_what_lacks(name, model, usual=find_paper(name).model):
+            findings = with_behaviors(chosen.run(setting), setting)
         record.behaviors = setting.behaviors
         told = {"seconds": time.monotonic() - started, "core_seconds": time.process_time() - worked}
         return Result.of(chosen, model=model, findings=findings, plan=plan, folder=folder, **told)
 
     folder = job.out or ROOT / name / f"{folder_name(model)}-{question[:8]}"
     return job.keep(folder, record, compute, save_result, finished=lambda at: load_result(at, question))
+
+
+@contextmanager
+def saying_what_lacks(name: str, model: str, *, usual: str) -> Iterator[None]:
+    """Say of an error on another model than the paper's own that this paper needs what the model lacks.
+
+    Args:
+        usual: The paper's own model.
+    """
+    try:
+        yield
+    except (ModelError, TaskError) as problem:
+        if model == usual:
+            raise
+        also = f"; or {problem.hint}" if problem.hint else ""
+        raise type(problem)(
+            f"{name} cannot be measured on {model}, which lacks something that it needs: {problem.message}",
+            hint=f"workbench replicate {name} -m {usual} has all of it{also}",
+        ) from problem
 
 
 def replicate_all(

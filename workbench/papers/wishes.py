@@ -268,6 +268,16 @@ WISHES = (
         command="workbench model show MODEL",
     ),
     Wish(
+        want="train a mask: learn which edges or parts a task needs",
+        functions=(
+            "methods.top_k_masks.top_k_masks",
+            "methods.edge_pruning.edge_pruning",
+            "methods.node_pruning.node_pruning",
+            "methods.subnetwork_probing.subnetwork_probing",
+        ),
+        command="workbench discover -m MODEL -t TASK --method top-k-masks",
+    ),
+    Wish(
         want="train layers with another attention side by side",
         functions=("training.mixers.comparison.train",),
         command="python -m workbench.training.mixers NAME",
