@@ -136,9 +136,10 @@ def test_a_quick_run_is_never_taken_into_the_list_of_papers(tmp_path):
 
 
 def test_an_error_on_another_model_says_that_the_paper_needs_what_the_model_lacks():
-    with pytest.raises(
-        ModelError, match=r"^pine cannot be measured on zoo:marked, .*needs: no words"
-    ) as told, saying_what_lacks("pine", "zoo:marked", usual="zoo:kv"):
+    with (
+        pytest.raises(ModelError, match=r"^pine cannot be measured on zoo:marked, .*needs: no words") as told,
+        saying_what_lacks("pine", "zoo:marked", usual="zoo:kv"),
+    ):
         raise ModelError("no words", hint="-m zoo:vlm")
     assert told.value.hint == "workbench replicate pine -m zoo:kv has all of it; or -m zoo:vlm"
     with pytest.raises(ModelError, match=r"^no words"), saying_what_lacks("pine", "zoo:kv", usual="zoo:kv"):

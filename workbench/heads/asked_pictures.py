@@ -286,8 +286,13 @@ def token_of(model: TransformerBridge, word: str) -> int:
     """Return the one token of an answer.
 
     Raises:
-        ModelError: if it is not one token.
+        ModelError: if it is not one token, or the model reads no words.
     """
+    if model.tokenizer is None:
+        raise ModelError(
+            f"the model reads no words, so {word!r} is no answer of it; one that reads a picture and words is expected",
+            hint="-m zoo:vlm",
+        )
     ids = model.tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1 or ids[0] == model.tokenizer.unk_token_id:
         raise ModelError(f"{word!r} is not one token of the model", hint="-m zoo:vlm")
