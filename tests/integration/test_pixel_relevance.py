@@ -12,7 +12,11 @@ from workbench.evaluate.salient import near_foci, saliency, salient_relevance
 from workbench.heads.drawn_pictures import draw_pictures
 from workbench.heads.localisation import best_iou
 from workbench.model.open import open_model
-from workbench.papers.pictured_relevance import masks
+from workbench.papers.kinds import Setting
+from workbench.papers.kit import Conditions
+from workbench.papers.kit.outcome import ALPHA
+from workbench.papers.pictured_relevance import add_pictures, masks, picture_claims
+from workbench.papers.relevance import RelevanceSizes
 from workbench.tasks.scenes.layout import World
 
 CLASSES = np.array([3, 7, 3])
@@ -122,3 +126,20 @@ def test_the_mask_is_of_the_framed_object_and_its_frame_alone(drawn):
     for mask, at in zip(own, cell.tolist(), strict=True):
         rows, columns = np.nonzero(mask)
         assert {(r // 8, c // 8) for r, c in zip(rows, columns, strict=True)} == {divmod(at, 3)}
+
+
+def test_pictures_are_judged_and_a_map_in_the_wrong_place_fails(marked):
+    c, claims = Conditions(seed=3), picture_claims("somewhere")
+    add_pictures(
+        c, Setting(model=marked, name="zoo:marked", options=RelevanceSizes(), seed=3), n=12, draws=40
+    )
+
+    def holds(name: str) -> bool:
+        found = claims[name].by(c)
+        return found.holds and (found.p is None or found.p < ALPHA)
+
+    assert holds("regions") and holds("regions at random") and holds("regions, covered")
+    assert len(c.tables["Maps of relevance on pictures"]) == 5
+    moved = sorted(c.draws["salient areas moved at random"], key=np.mean)
+    c.add("overlap of salient relevance", moved[len(moved) // 2], within=(0.0, 1.0))
+    assert not holds("regions at random") and not holds("regions, raw")
