@@ -10,6 +10,7 @@ import pytest
 
 from workbench.model.builtin import ZOO, list_models
 from workbench.training import RECIPES
+from workbench.training.focus_guidance import NAME as FOCUS
 from workbench.training.guided_arms import NAME as GUIDED
 from workbench.training.mixers.arms import COMPARISONS
 from workbench.training.prompted_reader import NAME as READER
@@ -33,7 +34,9 @@ def test_every_built_in_model_has_a_recipe():
 def test_every_shipped_comparison_of_the_lab_has_its_card_and_weights():
     there = {path.name for path in (ZOO / "lab").iterdir()}
     assert there == {
-        f"{name}.{end}" for name in [*COMPARISONS, TUNED, GUIDED, READER] for end in ("json", "safetensors")
+        f"{name}.{end}"
+        for name in [*COMPARISONS, TUNED, GUIDED, READER, FOCUS]
+        for end in ("json", "safetensors")
     }
 
 

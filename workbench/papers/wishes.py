@@ -164,6 +164,11 @@ WISHES = (
         command="workbench replicate brain-encoder -m MODEL",
     ),
     Wish(
+        want="compare maps with a map of importance, or train with one as guidance",
+        functions=("heads.map_agreement.map_agreement", "training.focus_guidance.focus_loss"),
+        command="workbench replicate focus-clip -m MODEL",
+    ),
+    Wish(
         want="see what a question changes in the patches of a picture",
         functions=("heads.prompt_saliency.prompt_conditioned_saliency", "training.prompted_reader.readers"),
         command="workbench replicate prompt-focus -m MODEL",
