@@ -88,5 +88,8 @@ def test_the_study_is_judged_and_needs_a_model_that_sees(marked, bridge_of):
     found = study.REPLICATION.run(Setting(model=marked, name="zoo:marked", options=options, seed=3))
     verdicts = dict(zip(study.CLAIMS, (claim.verdict for claim in found.claims), strict=True))
     assert verdicts["looks, control"] in ("holds", "fails") and verdicts["people"] == "cannot be tested here"
+    other = study.REPLICATION.run(Setting(model=marked, name="other", options=options))
+    assert {claim.verdict for claim in other.claims} == {"cannot be tested here"}
+    anew = study.FocusClipSizes(pictures=40, retrain=True, steps=2)
     with pytest.raises(ModelError, match="reads no pictures"):
-        study.REPLICATION.run(Setting(model=bridge_of("gpt2"), name="tiny", options=options))
+        study.REPLICATION.run(Setting(model=bridge_of("gpt2"), name="tiny", options=anew))

@@ -19,6 +19,7 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
+from workbench.heads.map_agreement import map_agreement
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least
@@ -29,7 +30,6 @@ from workbench.papers.registry import add_paper
 from workbench.view.pictures import HeadMaps
 
 with lazily():
-    from workbench.heads import map_agreement
     from workbench.training import focus_guidance
 
 # Criteria, fixed before anything was measured.
@@ -55,6 +55,9 @@ def measure(setting: Setting) -> Conditions:
     """
     o, model = setting.options, setting.model
     c = Conditions(unit="share of colours and shapes named", within=SHARE, seed=setting.seed)
+    if setting.name != focus_guidance.MODEL and not o.retrain:
+        why = f"towers are shipped for {focus_guidance.MODEL}; --retrain trains those of {setting.name}"
+        return Conditions(seed=setting.seed, why=why)
     guidance = focus_guidance.Guidance(steps=o.steps) if o.retrain else focus_guidance.Guidance()
     seeds = [1000 + 10 * setting.seed + i for i in range(2)] if o.retrain else focus_guidance.SEEDS
     how = {"retrain": o.retrain, "seeds": seeds, "guidance": guidance}
@@ -70,7 +73,7 @@ def measure(setting: Setting) -> Conditions:
         of = {
             "": (np.array([named for named, _ in found]), SHARE, ""),
             "agreement, ": (
-                np.array([map_agreement.map_agreement(looks, heat) for _, looks in found]),
+                np.array([map_agreement(looks, heat) for _, looks in found]),
                 (-1.0, 1.0),
                 "correlation of look and heat map",
             ),
