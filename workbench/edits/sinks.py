@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -163,6 +163,18 @@ def p_of_each(changes: dict[str, np.ndarray], *, falls: bool = False) -> dict[st
     """
     ps = holm([sign_test_p(-change if falls else change) for change in changes.values()])
     return dict(zip(changes, map(float, ps), strict=True))
+
+
+def changed_by(
+    changes: dict[str, np.ndarray], heads: Iterable[str], *, level: float, falls: bool = False
+) -> list[str]:
+    """Return those of some heads whose calibration raises accuracy, or lowers it (``falls``), below a level of p.
+
+    Args:
+        changes: Of all heads, for which p is corrected (`p_of_each`).
+    """
+    ps = p_of_each(changes, falls=falls)
+    return [head for head in heads if ps[head] < level]
 
 
 def text_quizzes(

@@ -77,9 +77,9 @@ def measure(setting: Setting) -> Conditions:
         c[f"{task}, {PLAIN}"] = asked.accuracy()
         c[f"{task}, {CHOSEN}"] = asked.accuracy(Calibration(heads=tuple(c.numbers["chosen"])))
     if beside := [task for task in o.beside if f"{task}, {PLAIN}" in c]:
-        worst = min(beside, key=lambda task: c.interval(f"{task}, {CHOSEN}", f"{task}, {PLAIN}").low)
+        low = {task: c.interval(f"{task}, {CHOSEN}", f"{task}, {PLAIN}").low for task in beside}
+        c.numbers["most harmed"] = worst = min(beside, key=lambda task: low[task])
         c[f"{WORST}, {PLAIN}"], c[f"{WORST}, {CHOSEN}"] = c[f"{worst}, {PLAIN}"], c[f"{worst}, {CHOSEN}"]
-        c.numbers["most harmed"] = worst
     else:
         c.lack(f"{WORST}, {CHOSEN}", c.lacking.get(CHOSEN, "no unrelated task fits this model"))
     return c
@@ -91,9 +91,8 @@ def calibrated(
     """Accuracy on the evaluation prompts with the heads calibrated that help on the selection prompts, and controls."""
     chosen = sinks.choose_on(selection, progress=progress)
     heads, ask = sinks.heads_of(selection.bridge), evaluation.accuracy
-    c = Conditions(model=evaluation.bridge, unit="accuracy")
+    c = Conditions(model=evaluation.bridge, unit="accuracy", numbers={"chosen": list(chosen)})
     c[PLAIN], c[ALL] = ask(), ask(Calibration(heads=heads))
-    c.numbers["chosen"] = list(chosen)
     _each_head(c, evaluation, sinks.solo(evaluation, heads, progress=progress))
     if not chosen:
         c.lacking |= dict.fromkeys((CHOSEN, ALPHA_3), "no head's calibration helps on the selection prompts")
@@ -104,8 +103,7 @@ def calibrated(
         c[name] = ask(edit)
     moved = {name: sinks.attention_moved(evaluation, edit) for name, edit in edits.items()}
     c.tables["Share of the attention that calibration moves"] = [moved]
-    others = c.matched(chosen, heads, draws=draws, seed=seed)
-    c.draws[RANDOM] = [ask(Calibration(heads=drawn)) for drawn in others]
+    c.draws[RANDOM] = [ask(Calibration(heads=h)) for h in c.matched(chosen, heads, draws=draws, seed=seed)]
     return c
 
 
@@ -115,8 +113,7 @@ def _each_head(c: Conditions, evaluation: sinks.Quiz, fresh: dict[str, np.ndarra
     c.tell(LATER, np.mean([share > 0.5 for share in shares.values()]), control=even, n=c.n(PLAIN))
     alone = {head: float(change.mean()) for head, change in fresh.items()}
     for name, heads in (("harming", c.numbers["chosen"]), ("helping", fresh)):
-        ps = sinks.p_of_each(fresh, falls=name == "helping")
-        found = [head for head in heads if ps[head] < LEVEL]
+        found = sinks.changed_by(fresh, heads, level=LEVEL, falls=name == "helping")
         c.tell(f"n {name}", len(found), control=f"of {len(heads)} heads", n=c.n(PLAIN))
         c.numbers[name] = ", ".join(f"{head} {alone[head]:+.3f}" for head in found) or "none"
     c.draw_heads("Share of prompts with a sink beyond the first token", shares, unit="share")

@@ -22,7 +22,7 @@ from typing import Any
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
+from workbench.papers.kit import Claim, Conditions, Paper, needs, room, untried
 from workbench.papers.kit.criteria import above, at_least, at_most, below
 from workbench.papers.kit.frames import SUMMARISED, Control, Summarised
 from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each
@@ -91,9 +91,7 @@ FIT = needs(
     at_least(SHARED, LEARNED),
     f"with shared prompts, the reference, {{{SHARED}:.0%}} are right; 80% is asked for",
 )
-GAIN = needs(
-    at_most(SHARED, ROOM), f"with shared prompts {{{SHARED}:.1%}} are right: there is no room to gain"
-)
+GAIN = room(SHARED, ROOM, f"with shared prompts {{{SHARED}:.1%}} are right")
 OfArms = partial(Summarised, models=TRAININGS)
 ControlOfArms = partial(Control, models=TRAININGS)
 CLAIMS = {

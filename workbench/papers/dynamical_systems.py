@@ -24,9 +24,8 @@ import numpy as np
 
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
-from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Conditions, Paper, needs, untried
+from workbench.papers.kit import Conditions, Paper, room, untried
 from workbench.papers.kit.criteria import above, at_most, below, slopes
 from workbench.papers.kit.trained_arms import (
     REFERENCE_LEARNED,
@@ -76,7 +75,7 @@ def measure(setting: Setting) -> Conditions:
     import torch
 
     o: GateSizes = setting.options
-    c = Conditions(unit="share of right answers", within=SHARE, seed=setting.seed)
+    c = Conditions(seed=setting.seed)
     found, rows = arms_for(setting, "gates", first_seed=FIRST_SEED)
     add_arms(c, found, rows)
     ids = torch.from_numpy(rows.inputs[: o.states]).long()
@@ -136,10 +135,7 @@ def _tables(c: Conditions, setting: Setting, found: Any, ids: Any) -> None:
 
 
 FormTold = partial(OfTrainings, where="the common form, as told by others")
-GAIN = needs(
-    at_most(LSTM, ROOM),
-    f"the {LSTM} answers {{{LSTM}:.1%}} of the questions rightly: there is no room to gain",
-)
+GAIN = room(LSTM, ROOM, f"the {LSTM} answers {{{LSTM}:.1%}} of the questions rightly")
 TRAINED = [REFERENCE_LEARNED, GAIN]
 CLAIMS = {
     "recurrent": FormTold(

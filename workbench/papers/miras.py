@@ -21,8 +21,8 @@ from typing import Any
 from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, at_most, below
+from workbench.papers.kit import Claim, Conditions, Paper, needs, room, untried
+from workbench.papers.kit.criteria import above, at_least, below
 from workbench.papers.kit.trained_arms import (
     REFERENCE_LEARNED,
     OfTrainings,
@@ -161,10 +161,7 @@ def _beats(rule: str) -> Claim:
     )
 
 
-GAIN = needs(
-    at_most("delta", ROOM),
-    "the delta rule answers {delta:.1%} of the questions rightly: there is no room to gain",
-)
+GAIN = room("delta", ROOM, "the delta rule answers {delta:.1%} of the questions rightly")
 STORES = needs(
     at_least("delta, no outliers", CLEAN),
     f"without outliers the delta rule recalls with a cosine of {{delta, no outliers:.2f}}; {CLEAN:g} is asked for",
