@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.core.errors import OptionError, ShapeError, WorkbenchError
+from workbench.core.errors import ModelError, OptionError, ShapeError, WorkbenchError
 from workbench.heads.listener_token import decoded_margin, fit_voice_probe, told_after, voices_of
+from workbench.heads.state_spectrum import spectrum_of
 from workbench.tasks.listeners import draw_talks, mixture, signals
+from workbench.training.mixers.memory_streams import head_pairs
 
 NAMES, VALUES, FILLERS = [10, 11, 12, 13], [20, 21, 22], [30, 31]
 
@@ -81,6 +83,12 @@ def test_a_token_replaced_by_its_own_embedding_changes_nothing_and_by_another_s_
     assert np.allclose(one, told[[4, 2]], atol=1e-5)
     assert np.allclose(plain(ids), told, atol=1e-5)  # nothing is left attached
     assert sum(p.double().abs().sum().item() for p in model.parameters()) == before
+
+
+@pytest.mark.parametrize("measured", [head_pairs, spectrum_of])
+def test_what_is_measured_on_texts_is_refused_by_a_model_of_pictures(measured):
+    with pytest.raises(ModelError, match="measured on texts, and the model reads pictures"):
+        measured(wb.open_model("zoo:marked"), texts=1, tokens=4)
 
 
 def test_the_paper_runs_small_and_refuses_a_model_that_puts_out_no_words(tmp_path):

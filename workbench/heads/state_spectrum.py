@@ -8,6 +8,7 @@ import torch
 
 from workbench.heads.transitions import READ, softmax_transitions, spectrum_row, transition_spectrum
 from workbench.model.hooks import hook_name
+from workbench.model.sight import require_texts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -21,6 +22,7 @@ def spectrum_of(
 
     Of a softmax head it is what each key leaves of the running mean of the last query, from its pattern.
     """
+    require_texts(model, "a transition between positions")
     drawn = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, model.cfg.d_vocab, (texts, tokens), generator=drawn)
     kind = getattr(getattr(model.original_model, "config", None), "model_type", "")

@@ -35,6 +35,22 @@ def reads_pictures_alone(bridge: TransformerBridge) -> bool:
     return sight is not None and sight.token is None
 
 
+def require_texts(bridge: TransformerBridge, what: str) -> None:
+    """Do nothing if a model can be given tokens without a picture.
+
+    Args:
+        what: Is measured on texts, in words.
+
+    Raises:
+        ModelError: for a model that always reads a picture.
+    """
+    sight = sight_of(bridge)
+    if sight is not None and sight.token is None:
+        raise ModelError(
+            f"{what} is measured on texts, and the model reads pictures", hint="-m zoo:induction"
+        )
+
+
 def give_sight(bridge: TransformerBridge, sight: Sight | None) -> None:
     """Keep with a model how it takes pictures in."""
     object.__setattr__(

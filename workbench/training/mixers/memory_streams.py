@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from workbench.core.errors import OptionError
 from workbench.model.hooks import hook_name
+from workbench.model.sight import require_texts
 from workbench.training.mixers.associative import Rule, store
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def head_pairs(
     Returns:
         Heads as addresses (``a2.h0``; of grouped heads the group's number), keys and values.
     """
+    require_texts(model, "what heads keep")
     drawn = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, model.cfg.d_vocab, (texts, tokens), generator=drawn)
     names = {(i, part): hook_name(part, i) for i in range(model.cfg.n_layers) for part in ("k", "v")}
