@@ -12,6 +12,7 @@ from workbench.model.builtin import ZOO, list_models
 from workbench.training import RECIPES
 from workbench.training.focus_guidance import NAME as FOCUS
 from workbench.training.guided_arms import NAME as GUIDED
+from workbench.training.joint_streams import NAME as STREAMS
 from workbench.training.mixers.arms import COMPARISONS
 from workbench.training.prompted_reader import NAME as READER
 from workbench.training.routed_arms import NAME as TUNED
@@ -35,7 +36,7 @@ def test_every_shipped_comparison_of_the_lab_has_its_card_and_weights():
     there = {path.name for path in (ZOO / "lab").iterdir()}
     assert there == {
         f"{name}.{end}"
-        for name in [*COMPARISONS, TUNED, GUIDED, READER, FOCUS]
+        for name in [*COMPARISONS, TUNED, GUIDED, READER, FOCUS, STREAMS]
         for end in ("json", "safetensors")
     }
 
