@@ -307,4 +307,14 @@ WISHES = (
         functions=("edits.isolation.isolate", "edits.isolation.ReferenceLooks"),
         command="workbench replicate isolation-reposition -m MODEL",
     ),
+    Wish(
+        want="say how differently two runs or streams look at the same keys",
+        functions=("heads.map_consistency.map_consistency",),
+        command="workbench replicate joint-streams",
+    ),
+    Wish(
+        want="draw a word's attention map to a mask while training",
+        functions=("training.map_alignment.map_alignment", "training.target_tokens.train_targets"),
+        command="workbench replicate target-aware",
+    ),
 )
