@@ -79,9 +79,10 @@ def measure(setting: Setting) -> Conditions:
         for arm, model in models.items():
             _paint(c, of_training(arm, i), model, captions, seed)
             _maps(c, of_training(arm, i), model, drawings, seed)
-        models[NONE].together = False
-        _paint(c, of_training(CUT, i), models[NONE], captions, seed)
-        models[NONE].together = True
+        uncut = models["no consistency loss"]
+        uncut.together = False
+        _paint(c, of_training(CUT, i), uncut, captions, seed)
+        uncut.together = True
         setting.progress(i + 1, len(arms), "trainings")
     for name in [name for name in c.values if name.endswith(of_training("", 0))]:
         whole, told = name.removesuffix(of_training("", 0)), c.measures[name]
