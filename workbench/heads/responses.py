@@ -121,8 +121,9 @@ def prompts_of(
     stream = np.concatenate(ids)
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in stream:
         raise ModelError(
-            "the model's tokenizer does not know the words of the text; it is no language model",
-            hint="open a language model: zoo:stdlib",
+            f"the model's tokenizer does not know {int((stream == tokenizer.unk_token_id).sum())} of the "
+            f"{len(stream)} words of the text that it should go on from",
+            hint="open a model that was trained on free text: zoo:stdlib",
         )
     require_tokens(model, torch.from_numpy(stream)[:, None], "the text to go on from")
     known = describe(model).prepend_bos and tokenizer.bos_token_id is not None
