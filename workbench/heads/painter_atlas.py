@@ -108,11 +108,12 @@ def _fit(
     """Overlap of each head's map of each object's word with the object, mean over captions and words."""
     steps, n, layers, heads, _, words = maps.shape
     found = np.zeros((layers * heads, steps))
-    flat = maps.reshape(steps, n, layers * heads, GRID * GRID, words)
+    flat = maps.reshape(steps, n, layers * heads, GRID, GRID, words)
+    regions = places.reshape(n, words, GRID, GRID)
     for step in range(steps):
         for head in range(layers * heads):
             each = [
-                map_overlap(flat[step, i, head, :, word], places[i, word])
+                map_overlap(flat[step, i, head, :, :, word], regions[i, word])
                 for i in range(n)
                 for word in range(words)
             ]

@@ -34,7 +34,7 @@ from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.canvas.captions import word_numbers
 from workbench.tasks.canvas.flat_shapes import Drawing, draw_many
-from workbench.tasks.canvas.words import HALF, OBJECT, SIDE, SIDES
+from workbench.tasks.canvas.words import GRID, HALF, OBJECT, SIDE, SIDES
 
 with lazily():
     from workbench.heads import word_maps
@@ -121,7 +121,9 @@ def _fits(painter: Any, seed: int, n: int) -> list[float]:
 def _overlap(looks: Any, masks: np.ndarray) -> np.ndarray:
     """Overlap of each picture's map, the mean over heads and both words of the target, with its mask."""
     maps = looks[..., target_tokens.WORDS_OF_TARGET].mean((1, -1)).numpy()
-    return np.array([word_maps.map_overlap(m, mask) for m, mask in zip(maps, masks, strict=True)])
+    square = (GRID, GRID)
+    both = zip(maps, masks, strict=True)
+    return np.array([word_maps.map_overlap(m.reshape(square), mask.reshape(square)) for m, mask in both])
 
 
 def _judge(
