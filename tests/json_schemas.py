@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -58,20 +59,28 @@ LINES = (
     f"circuit view {CIRCUIT} -o one.html",
     "circuit why a0.h1->a1.h0<k> -m zoo:truth-induction -t induction -n 4 --corruption match",
     "runs list runs circuits",
+    "runs page runs circuits -o runs.html",
     "runs show runs/ablated",
     "runs diff runs/ablated runs/ablated",
     "runs verify runs/ablated",
     "runs rerun runs/ablated --out runs/again",
     "runs resume runs/again",
     "runs clean runs",
+    f"ablate {ON} --shard 1/2 -o runs/shared",
+    f"ablate {ON} --shard 2/2 -o runs/shared",
+    "runs merge runs/shared",
     "show runs/ablated/effects.parquet",
     f"show {CIRCUIT}/circuit.json",
     "edit list",
     "edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o edits/one",
     "edit show edits/one",
+    "edit stack edits/one edits/one -o edits/two",
     "edit measure edits/one -m zoo:truth-induction -t induction -n 4 -o runs/edited",
     f"attention mask {ON} --mask window:4 -o runs/masked",
     f"attention replace {ON} --with uniform -o runs/replaced",
+    "paint 'a yellow disc left, a purple square right' --steps 2 -o painted",
+    "survey -m zoo:truth-induction -t induction --quick -n 4 -o first",
+    "demo -n 4 -o demos",
     "replicate list",
     "doctor",
     "mcp --list",
@@ -82,7 +91,7 @@ def command_of(line: str) -> str:
     """The command of a line."""
     from workbench.core.command import COMMANDS
 
-    words = line.split()
+    words = shlex.split(line)
     return " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
 
 
@@ -91,7 +100,7 @@ def printed(line: str) -> Any:
     import cli.app
 
     out, before = io.StringIO(), sys.argv
-    sys.argv = ["workbench", *line.split(), "--json", "--quiet"]
+    sys.argv = ["workbench", *shlex.split(line), "--json", "--quiet"]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
             cli.app.main()
