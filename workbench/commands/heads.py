@@ -84,7 +84,7 @@ def heads(asked: Heads, job: Job) -> HeadsRun:
         own = asked.prompt
         if own and reads_pictures_alone(opened):
             raise OptionError(
-                "--prompt gives words, and the model reads pictures alone",
+                "--prompt gives words, and the heads of this model are looked at on pictures",
                 hint="leave it out: its heads are looked at on drawn pictures",
             )
         if own:

@@ -37,6 +37,7 @@ from workbench.heads.grounds import Corpus, text_ground
 from workbench.model.identity import identity
 from workbench.model.probe import wiring
 from workbench.model.prompt import Prompt
+from workbench.model.sight import reads_pictures_alone
 from workbench.model.wiring import require_heads
 from workbench.tasks.reading import is_file
 
@@ -161,7 +162,7 @@ def texts_of_corpus(
     """
     ground, notes = text_ground(model, corpus, n=2 * n, length=window, seed=seed)
     if ground is None:
-        raise TaskError("; ".join(notes), hint="-t TASK, or --text FILE with words that the model knows")
+        raise TaskError("; ".join(notes), hint=_without_text(model))
     whole = [ids for ids in ground.sequences if len(ids) == window]
     if len(whole) < 4:
         raise TaskError(
@@ -171,6 +172,13 @@ def texts_of_corpus(
     shown = stack(whole[::2])
     about = f"{len(shown)} windows of {ground.about}; other texts: the {len(whole) // 2} windows between them"
     return Texts(model=model, windows=shown, reference=[stack(whole[1::2])], about=about, notes=notes)
+
+
+def _without_text(model: TransformerBridge) -> str:
+    """What to give a model that cannot read the text."""
+    if reads_pictures_alone(model):
+        return "-t TASK with pictures, such as scene-marked"
+    return "-t TASK, or --text FILE with words that the model knows"
 
 
 def replace_attention(
