@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from workbench.core.stats.agreement import spearman
-from workbench.core.stats.matched import matched_heads
+from workbench.core.stats.matched import layer_of, matched_heads
 from workbench.edits.off import turn_off
+from workbench.heads.drawn_pictures import DrawnPictures, classes_of
 from workbench.heads.prune_metrics import every_head, others_of_layer, predictions, prune_metrics
 from workbench.model.prompt import Prompt
 
@@ -41,6 +42,11 @@ class Pruning:
         self.full = predictions(model, prompt)
         self.heads = every_head(model)
 
+    @classmethod
+    def of_drawn(cls, model: TransformerBridge, drawn: DrawnPictures) -> Pruning:
+        """Prune on drawn pictures, whose objects the model is to name."""
+        return cls(model, drawn.prompt, classes_of(model, drawn.names()))
+
     @property
     def answers(self) -> Float[np.ndarray, " picture"]:
         """1 for every picture that the whole model names rightly."""
@@ -51,6 +57,30 @@ class Pruning:
         with turn_off(self.model, pruned, mode="zero").on(self.model):
             said = predictions(self.model, self.prompt)
         return dict(zip(METRICS, prune_metrics(self.full, said, self.right), strict=True))
+
+    @property
+    def layers(self) -> list[int]:
+        """The layer of every head, as the model numbers it."""
+        return [layer_of(head) for head in self.heads]
+
+    def choose(
+        self,
+        share: float,
+        *,
+        choosing: int,
+        draws: int,
+        seed: int,
+        each: Callable[[Sequence[str]], Iterable[str]] = iter,
+    ) -> ChosenHeads:
+        """Prune every head by itself, and choose the share of them that is missed most (`choose_heads`).
+
+        Args:
+            choosing: How many pictures heads are chosen on, the first ones.
+            draws: Random sets, as many heads in each layer.
+            each: Walks over the heads, such as one that tells how far it is.
+        """
+        losses = {head: self.lost([head]) for head in each(self.heads)}
+        return choose_heads(losses, share, choosing=choosing, draws=draws, seed=seed)
 
     def answers_without(self, pruned: Sequence[str]) -> Float[np.ndarray, " picture"]:
         """Return 1 for every picture that is named rightly without these heads."""
@@ -85,6 +115,10 @@ class ChosenHeads:
     def mean(self, heads: Sequence[str], measure: str = "divergence") -> Float[np.ndarray, " picture"]:
         """Return what some of the heads lose, mean over them (`mean_loss`)."""
         return mean_loss(self.losses, heads, measure)
+
+    def by_head(self, measure: str = "divergence") -> dict[str, float]:
+        """Return what is lost without each head, mean over the pictures on which nothing was chosen."""
+        return {head: float(found[measure].mean()) for head, found in self.losses.items()}
 
     def added(self, heads: Sequence[str]) -> Float[np.ndarray, " picture"]:
         """Return what some of the heads lose, pruned one by one and added up, in nats of divergence."""

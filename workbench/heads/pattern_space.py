@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from workbench.core.errors import OptionError
+from workbench.core.stats.association import adjusted_rand
 from workbench.heads.grid_maps import Size, between_patches
 from workbench.heads.hops import hop_distance
 
@@ -85,16 +86,51 @@ def few_patterns(
     return {head: between_patches(A[:n], first=first) for head, A in seen.items()}
 
 
-def find_planted(
-    grid: Size, *, each: int, noise: float, seed: int
-) -> tuple[Int[np.ndarray, " pattern"], Int[np.ndarray, " pattern"]]:
+class FoundFamilies(NamedTuple):
+    """The families in which planted patterns were found; numbers of families mean nothing across the two.
+
+    Attributes:
+        found: The family that each pattern was sorted into.
+        planted: Its own.
+    """
+
+    found: Int[np.ndarray, " pattern"]
+    planted: Int[np.ndarray, " pattern"]
+
+    @property
+    def agreement(self) -> float:
+        """The adjusted Rand index of the two: 1 where all is found again, about 0 by chance."""
+        return adjusted_rand(self.found.tolist(), self.planted.tolist())
+
+
+def find_planted(grid: Size, *, each: int, noise: float, seed: int) -> FoundFamilies:
     """Plant patterns of known families (`planted_patterns`) and sort them.
 
-    Returns:
-        The family that is found of every pattern, and its own: numbers, which mean nothing across the two.
+    Example:
+        >>> find_planted((4, 4), each=5, noise=0.1, seed=0).agreement
+        1.0
     """
     made, planted = planted_patterns(grid, each=each, noise=noise, seed=seed)
-    return pattern_space(made, families=len(PLANTED), seed=seed).families, planted
+    return FoundFamilies(pattern_space(made, families=len(PLANTED), seed=seed).families, planted)
+
+
+def head_families(
+    patterns: Mapping[str, Float[np.ndarray, "item query key"]],
+    loss: Mapping[str, float],
+    *,
+    families: int,
+    seed: int,
+) -> tuple[PatternSpace, list[dict[str, Any]]]:
+    """Sort the patterns of all heads together (`pattern_space`), and say which heads each family has.
+
+    Args:
+        loss: What is lost without each head.
+
+    Returns:
+        The space of all patterns, one head after the other, and its `family_rows`.
+    """
+    space = pattern_space(np.concatenate(list(patterns.values())), families=families, seed=seed)
+    return space, family_rows(patterns, loss, space)
 
 
 def family_rows(

@@ -17,20 +17,17 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from workbench.core.loading import lazily
-from workbench.core.stats.association import adjusted_rand
 from workbench.core.stats.intervals import CHANGE, SHARE
-from workbench.core.stats.matched import layer_of
 from workbench.heads import pattern_space, tower_pictures, tower_profile
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
-from workbench.papers.kit.criteria import above, at_least, below, groups_agree, interval_excludes, permuted
-from workbench.papers.kit.frames import RECONSTRUCTED, Control, Extension, Reconstructed
+from workbench.papers.kit import Claim, Conditions, Paper
+from workbench.papers.kit.criteria import above, below, groups_agree, interval_excludes, permuted
+from workbench.papers.kit.frames import Control, Extension, Reconstructed, answers, untried_reconstructed
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 
@@ -70,10 +67,9 @@ def measure(setting: Setting) -> Conditions:
     c.unit, c.within = "nats of divergence", (0.0, float(np.log(2)))
     n, seed = o.choosing + o.pictures, FIRST_SEED + setting.seed
     drawn = drawn_pictures.draw_framed(model, n=n, seed=seed, noise=o.noise)
-    right = drawn_pictures.classes_of(model, drawn.names())
-    pruned, shown = pruning.Pruning(model, drawn.prompt, right), drawn[o.choosing :]
-    losses = {head: pruned.lost([head]) for head in setting.each(pruned.heads, "heads pruned")}
-    own = pruning.choose_heads(losses, QUARTER, choosing=o.choosing, draws=o.draws, seed=setting.seed)
+    pruned, shown = pruning.Pruning.of_drawn(model, drawn), drawn[o.choosing :]
+    how = {"choosing": o.choosing, "draws": o.draws, "seed": setting.seed}
+    own = pruned.choose(QUARTER, each=lambda heads: setting.each(heads, "heads pruned"), **how)
     _pruned(c, pruned, own)
     seen = observe.patterns_of(model, shown.prompt).by_head()
     profile = tower_profile.tower_profile(seen, shown)
@@ -81,45 +77,41 @@ def measure(setting: Setting) -> Conditions:
     far = tower_profile.mean_distances(profile)
     c.numbers["distances"] = list(far.values())
     c.draw_heads("Mean distance that patches look", far, unit="hops")
-    c.keep(tower_pictures.ring_curves(profile))
+    c.keep(tower_pictures.ring_curves(profile), tower_pictures.class_token_maps(seen, shown))
     c.tables["Every head"] = pruning.head_rows(pruned, own, {head: x.row() for head, x in profile.items()})
     for name, unit in pruning.METRICS.items():
-        values = dict(zip(pruned.heads, c.numbers["losses"][name], strict=True))
-        c.draw_heads(f"Lost without a head: {name}", values, unit=unit)
-    c.keep(tower_pictures.class_token_maps(seen, shown))
-    _families(c, o, pattern_space.few_patterns(seen, n=o.patterns, first=shown.sight.first), shown.grid)
+        c.draw_heads(f"Lost without a head: {name}", own.by_head(name), unit=unit)
+    planted = pattern_space.find_planted(shown.grid, each=o.planted, noise=o.mixed, seed=setting.seed)
+    few = pattern_space.few_patterns(seen, n=o.patterns, first=shown.sight.first)
+    _families(c, planted, few, own.by_head(), o.families)
     return c
 
 
 def _pruned(c: Conditions, pruned: pruning.Pruning, own: pruning.ChosenHeads) -> None:
     """What heads lose that are pruned one by one and together: those chosen on other pictures, random ones, all."""
     heads, added_up = pruned.heads, "nats, heads pruned one by one and added up"
-    c.numbers |= {"heads": len(heads), "layers": [layer_of(head) for head in heads], "chosen": own.chosen}
-    c.numbers["losses"] = pruning.mean_by_measure(own.losses)
+    c.numbers |= {"heads": len(heads), "layers": pruned.layers, "chosen": own.chosen}
+    c.numbers |= {"losses": pruning.mean_by_measure(own.losses), "share": own.share}
     c[TOP], c.draws[RANDOM] = own.mean(own.chosen), [own.mean(drawn) for drawn in own.draws]
     c.add(TOGETHER, own.added(own.chosen), unit=added_up)
     c.add(HALF, MOST * own.added(heads), unit=added_up)
     c.add(LOST, own.mean(own.chosen, "probability"), within=CHANGE, unit="probability of the right class")
-    c.numbers["share"] = own.share
-    answers = pruned.answers_of_sets(own.chosen, own.draws)
-    for name, values in zip((WHOLE, WITHOUT, WITHOUT_RANDOM), answers, strict=True):
+    right = pruned.answers_of_sets(own.chosen, own.draws)
+    for name, values in zip((WHOLE, WITHOUT, WITHOUT_RANDOM), right, strict=True):
         c.add(name, values[-c.n(TOP) :], within=SHARE, unit="share of right answers")
 
 
-def _families(c: Conditions, o: VitHeadSizes, few: Mapping[str, np.ndarray], grid: tuple[int, int]) -> None:
-    """Sort planted patterns, whose families are known, and the model's own."""
-    found, planted = pattern_space.find_planted(grid, each=o.planted, noise=o.mixed, seed=c.seed)
-    c.add("planted family", planted, unit="number of the family")
-    c.add("family found", found, unit="number of the family")
-    c.numbers["adjusted Rand index"] = adjusted_rand(found.tolist(), planted.tolist())
-    space = pattern_space.pattern_space(np.concatenate(list(few.values())), families=o.families, seed=c.seed)
-    loss = dict(zip(few, c.numbers["losses"]["divergence"], strict=True))
+def _families(c: Conditions, planted: pattern_space.FoundFamilies, few, loss, families: int) -> None:
+    """Planted patterns, whose families are known, and the model's own."""
+    c.add("planted family", planted.planted, unit="number of the family")
+    c.add("family found", planted.found, unit="number of the family")
+    c.numbers["adjusted Rand index"] = planted.agreement
+    space, rows = pattern_space.head_families(few, loss, families=families, seed=c.seed)
     c.keep(tower_pictures.family_exemplars(few, space, loss))
-    c.tables["Families of the model's own patterns"] = pattern_space.family_rows(few, loss, space)
+    c.tables["Families of the model's own patterns"] = rows
 
 
-ASKED = f"the model names the marked object in {{{WHOLE}:.0%}} of the pictures; half is asked for"
-ABLE = needs(at_least(WHOLE, RIGHT), ASKED)
+ABLE = answers(WHOLE, RIGHT, said="the model names the marked object in {} of the pictures")
 CLAIMS = {
     "matters": Control(
         "pruning a head changes what the model says",
@@ -184,17 +176,15 @@ CLAIMS = {
         control=None,
         alone=True,
     ),
-    "experts": untried(
+    "experts": untried_reconstructed(
         "experts find insights with the tool that they would not find without it",
         "people who use the page name more heads rightly than people who do not",
         "nobody is asked here",
-        where=RECONSTRUCTED,
     ),
-    "imagenet": untried(
+    "imagenet": untried_reconstructed(
         "the same holds in large models of photographs",
         "the claims above in a ViT trained on ImageNet",
         "photographs and models of them cannot be had here; -m takes any ViT whose classes are the drawn objects",
-        where=RECONSTRUCTED,
     ),
 }
 REPLICATION = add_paper(

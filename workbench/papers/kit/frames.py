@@ -10,7 +10,7 @@ from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
 from workbench.heads.localisation import Localisation
 from workbench.papers.kit.beside import Range
-from workbench.papers.kit.claims import Claim, Need, needs
+from workbench.papers.kit.claims import Claim, Need, needs, untried
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import above, area, at_least, at_most, correlates, dealt, tells
 from workbench.papers.kit.outcome import Criterion
@@ -18,6 +18,8 @@ from workbench.papers.kit.outcome import Criterion
 RECONSTRUCTED = "abstract, reconstructed"
 Reconstructed = partial(Claim, where=RECONSTRUCTED)
 """A claim of a paper of which the abstract alone was read."""
+untried_reconstructed = partial(untried, where=RECONSTRUCTED)
+"""One that no setting here can test."""
 SUMMARISED = "summary, reconstructed"
 Summarised = partial(Claim, where=SUMMARISED)
 """A claim of a paper of which a summary was read."""
@@ -32,19 +34,20 @@ HALLUCINATED = "{hallucinated} answers yes are hallucinated and {truly} right"
 NO_PHOTOGRAPHS = "photographs and models of seven billion weights cannot be had here"
 
 
-def answers(name: str, least: float) -> Need:
+def answers(name: str, least: float, said: str = "{} of the questions are answered rightly") -> Need:
     """Make the need that a model answers enough questions rightly.
 
     Args:
         name: The condition or number that has the share of right answers.
         least: That is asked for.
+        said: What the model does, where it is something else than to answer questions.
 
     Example:
         >>> answers("right", 0.6).why
         '{right:.0%} of the questions are answered rightly; 60% is asked for'
     """
-    asked = f"{{{name}:.0%}} of the questions are answered rightly; {least:.0%} is asked for"
-    return needs(at_least(name, least), asked)
+    found = said.format(f"{{{name}:.0%}}")
+    return needs(at_least(name, least), f"{found}; {least:.0%} is asked for")
 
 
 def enough(*names: str, least: int, of: str) -> Need:
