@@ -15,7 +15,6 @@ Controls:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from workbench.core.errors import OptionError
@@ -23,6 +22,7 @@ from workbench.core.loading import lazily
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, room, untried
 from workbench.papers.kit.criteria import above, at_least, below
+from workbench.papers.kit.frames import AS_TOLD, Told
 from workbench.papers.kit.trained_arms import (
     REFERENCE_LEARNED,
     OfTrainings,
@@ -35,13 +35,14 @@ from workbench.papers.options import size as described
 from workbench.papers.registry import add_paper
 
 with lazily():
-    from workbench.training.mixers import memory_streams
+    from workbench.training.mixers import memory_trials
 
 # Criteria, fixed before anything was measured.
 ROOM, CLEAN, FIRST_SEED = 0.98, 0.5, 17_000_000
 MODELS: dict[Any, str] = {"hebb": "linear attention", "delta": "the delta rule"}  # by rule
 MODELS |= {"lp": "Moneta", "huber": "Yaad", "kl": "Memora"}
 COSINE = (-1.0, 1.0)
+BOTH: tuple[Any, ...] = ("hebb", "delta")  # that are compared on random pairs and on heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,69 +87,49 @@ def _loads(c: Conditions, o: MemorySizes, seed: int) -> None:
     """Recall by the number of pairs."""
     rows = []
     for load in o.loads:
-        n = max(2, round(load * o.d))
-        keys, values = memory_streams.drawn_pairs(n, o.d, streams=o.streams, seed=seed)
-        tried = memory_streams.drawn_pairs(n, o.d, streams=16, seed=seed + 50)
-        row: dict[str, object] = {"pairs": n}
-        for rule in ("hebb", "delta"):
-            rate = memory_streams.best_rate(rule, *tried)
-            found = memory_streams.recall(rule, keys, values, rate=rate).mean(1).numpy()
-            row |= {MODELS[rule]: float(found.mean()), f"rate of {MODELS[rule]}": rate}
+        row: dict[str, object] = {"pairs": (n := max(2, round(load * o.d)))}
+        for rule in BOTH:
+            found = memory_trials.recall_of_drawn(rule, n, o.d, streams=o.streams, seed=seed)
+            row |= {MODELS[rule]: float(found.own.mean()), f"rate of {MODELS[rule]}": found.rate}
             if load == 1:
-                others = memory_streams.recall(rule, keys, values, wanted=values.roll(1, 1), rate=rate)
-                c[f"{rule}, full"], c[f"{rule}, full, values of other keys"] = found, others.mean(1).numpy()
+                c[f"{rule}, full"], c[f"{rule}, full, values of other keys"] = found.own, found.control
         rows.append(row)
     c.tables[f"Recall by the number of pairs, {o.d} dimensions"] = rows
 
 
 def _outliers(c: Conditions, o: MemorySizes, seed: int) -> None:
     """Recall of ordinary pairs, where some values are far longer, and where none are."""
-    keys, values = memory_streams.drawn_pairs(o.few, o.d, streams=o.streams, seed=seed)
-    tried = memory_streams.drawn_pairs(o.few, o.d, streams=16, seed=seed + 50)
-    long, places = memory_streams.with_outliers(values, many=o.outliers, size=o.size, seed=seed)
+    how: dict[str, Any] = {"many": o.outliers, "size": o.size, "streams": o.streams, "seed": seed}
     rows = []
     for rule, name in MODELS.items():
-        rate = memory_streams.best_rate(rule, *tried)
-        for what, given in (("outliers", long), ("no outliers", values)):
-            cosines = memory_streams.recall(rule, keys, given, wanted=values, rate=rate)
-            c[f"{rule}, {what}"] = memory_streams.mean_but(cosines, places).numpy()
-        found = {what: c.mean(f"{rule}, {what}") for what in ("no outliers", "outliers")}
-        rows.append({"rule": name, "rate": rate, **found})
+        found = memory_trials.recall_beside_outliers(rule, o.few, o.d, **how)
+        c[f"{rule}, outliers"], c[f"{rule}, no outliers"] = found.control, found.own
+        means = {what: c.mean(f"{rule}, {what}") for what in ("no outliers", "outliers")}
+        rows.append({"rule": name, "rate": found.rate, **means})
     c.tables[f"Recall of ordinary pairs beside {o.outliers} values {o.size:g} times as long"] = rows
 
 
 def _retention(c: Conditions, o: MemorySizes, seed: int) -> None:
     """Recall of the newest and the oldest quarter, of a delta rule that keeps everything and one that forgets."""
-    n = o.d + o.d // 2
-    keys, values = memory_streams.drawn_pairs(n, o.d, streams=o.streams, seed=seed)
-    rows = []
+    n, rows = o.d + o.d // 2, []
     for name, keep in (("keeping", 1.0), ("forgetting", o.keep)):
-        found = memory_streams.recall("delta", keys, values, keep=keep)
-        quarters = found.unflatten(1, (4, -1)).mean(2).numpy() if n % 4 == 0 else None
-        oldest, newest = found[:, : n // 4].mean(1).numpy(), found[:, -(n // 4) :].mean(1).numpy()
-        c[f"{name}, oldest quarter"], c[f"{name}, newest quarter"] = oldest, newest
-        told = [oldest.mean(), newest.mean()] if quarters is None else quarters.mean(0)
-        rows.append({"memory": name, **{f"part {i + 1}": float(part) for i, part in enumerate(told)}})
+        found = memory_trials.recall_by_age("delta", n, o.d, keep=keep, streams=o.streams, seed=seed)
+        c[f"{name}, oldest quarter"], c[f"{name}, newest quarter"] = found.oldest, found.newest
+        rows.append({"memory": name, **found.row()})
     c.tables[f"Recall by age, {n} pairs in {o.d} dimensions, the first part is the oldest"] = rows
 
 
 def _heads(c: Conditions, setting: Setting, o: MemorySizes) -> None:
     """Recall of a head's own values from its own keys by both rules."""
-    seed = FIRST_SEED + setting.seed
-    heads, keys, values = memory_streams.head_pairs(setting.model, texts=o.texts, tokens=o.tokens, seed=seed)
+    drawn = {"texts": o.texts, "tokens": o.tokens, "seed": FIRST_SEED + setting.seed}
+    heads, found = memory_trials.recall_of_heads(setting.model, BOTH, **drawn)
     clusters = [head for head in heads for _ in range(o.texts)]
-    streams = keys.flatten(0, 1), values.flatten(0, 1)
-    found = {rule: memory_streams.recall(rule, *streams).mean(1).cpu().numpy() for rule in ("hebb", "delta")}
     for rule, cosines in found.items():
-        c.add(f"{rule}, heads", cosines, within=COSINE, unit="cosine", clusters=clusters)
-    means = {MODELS[rule]: cosines.reshape(-1, o.texts).mean(1) for rule, cosines in found.items()}
+        c.add(f"{rule}, heads", cosines.flatten(), within=COSINE, unit="cosine", clusters=clusters)
     c.tables["Heads of the model as memories"] = [
-        {"head": head, **{name: float(mean[i]) for name, mean in means.items()}}
+        {"head": head, **{MODELS[rule]: float(cosines[i].mean()) for rule, cosines in found.items()}}
         for i, head in enumerate(heads)
     ]
-
-
-Told = partial(Claim, where="as told by others", models=None)
 
 
 def _beats(rule: str) -> Claim:
@@ -156,7 +137,7 @@ def _beats(rule: str) -> Claim:
         f"trained, {MODELS[rule]} recalls more than linear attention and the delta rule",
         in_each(above, rule, "hebb") & in_each(above, rule, "delta"),
         why="the same layer, start and batches; in each of two trainings",
-        where="as told by others; the memory is a matrix here",
+        where=f"{AS_TOLD}; the memory is a matrix here",
         needs=[REFERENCE_LEARNED, GAIN],
     )
 
@@ -203,7 +184,7 @@ CLAIMS = {
         "Moneta, Yaad and Memora surpass transformers and linear recurrent models in language",
         "perplexity and accuracy at the paper's sizes",
         "training at that size cannot be had here",
-        where="as told by others",
+        where=AS_TOLD,
     ),
 }  # fmt: skip
 REPLICATION = add_paper(

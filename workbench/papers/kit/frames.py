@@ -23,6 +23,9 @@ untried_reconstructed = partial(untried, where=RECONSTRUCTED)
 SUMMARISED = "summary, reconstructed"
 Summarised = partial(Claim, where=SUMMARISED)
 """A claim of a paper of which a summary was read."""
+AS_TOLD = "as told by others"
+Told = partial(Claim, where=AS_TOLD, models=None)
+"""A claim of a paper that was read in an account of others; about how something is defined, whatever the model."""
 Defined = partial(Claim, where="definition", models=None)
 """A claim that follows from how something is defined, whatever the model."""
 Control = partial(Claim, where="a control of ours")
