@@ -27,11 +27,11 @@ from workbench.circuits.graph import Graph
 from workbench.core.errors import ShapeError
 from workbench.engine.differences import Differences, Masks, Outputs
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
-from workbench.engine.passes import Begun
 from workbench.engine.sides import Side, entering_parts, sides_of
 from workbench.engine.source_outputs import StackOutputs, _pictures, outputs_of_side, source_outputs, written
 from workbench.model.blocks import Hook
 from workbench.model.hooks import hook_name, norm_before, projection
+from workbench.model.inner_towers import Begun
 
 
 @dataclass(

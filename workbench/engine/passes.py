@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,7 @@ from workbench.model import hooks
 from workbench.model.blocks import Blocks, Hook, is_walked
 from workbench.model.captions import CAPTIONS, beside_other_tower
 from workbench.model.hooks import Wiring, hook_name, resume_from
-from workbench.model.inner_towers import stack_of
+from workbench.model.inner_towers import Begun, stack_of
 from workbench.model.probe import record
 from workbench.model.prompt import Prompt
 from workbench.model.sealed import Sealed
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
 
 LOGITS = 2**25  # numbers in one block of logits
 ENTERED = 2**26  # numbers of what enters the first layer that are kept, where towers made them
-
-
-@dataclass(frozen=True, eq=False)
-class Begun:
-    """A stack of layers that a pass begins in: what enters a layer of it, where those before are not run."""
-
-    tower: str | None
-    layer: int
-    resid: Float[Tensor, "row pos d_model"]
 
 
 class Passes(WatchedModel):

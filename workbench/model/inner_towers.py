@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.model.lens import is_tower
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 VISION = "vision"
 _PLACE = "vision_encoder.encoder_layers"
 _FORMS = "_workbench_tower_forms"
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A stack of layers that a pass begins in: what enters a layer of it, where those before are not run."""
+
+    tower: str | None
+    layer: int
+    resid: Float[Tensor, "row pos d_model"]
 
 
 class TowerStack:
