@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -44,5 +45,8 @@ def test_rooms_that_are_clean_stay_so():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="types are checked on the Python of pyproject.toml"
+)
 def test_no_room_has_more_type_errors_than_are_known():
     assert worse(per_room(found_errors()), json.loads(KNOWN.read_text(encoding="utf-8"))) == []

@@ -196,7 +196,9 @@ def test_version_1_gives_its_numbers_but_never_its_markup(markup):
     assert back.findings == replace(made.findings, pictures={})
     page = back.page() + back._repr_html_()
     assert page.count("no markup is read from a file") == 2 and "replicate pine" in page
-    page += Results(results=[back], failed={}, folder=Path("x")).page()  # draws its charts from claims, not from files
+    page += Results(
+        results=[back], failed={}, folder=Path("x")
+    ).page()  # draws its charts from claims, not from files
     assert markup not in page and "document.title" not in page
     assert "note: version 1 kept pictures as markup: 1 are not shown" in shown(back)
 
