@@ -221,6 +221,15 @@ WISHES = (
         command="workbench replicate intention-focus -m MODEL",
     ),
     Wish(
+        want="teach a model new answers in adapters alone, such as coordinates as words",
+        functions=(
+            "edits.all_linear.AllLinear",
+            "training.coordinate_answers.teach",
+            "training.coordinate_answers.self_made",
+        ),
+        command="workbench replicate pointing -m MODEL",
+    ),
+    Wish(
         want="let what is seen pass as a few codes, and probe what they keep and drop",
         functions=(
             "training.codebook.Codebook",
