@@ -87,10 +87,11 @@ def test_arms_learn_alike_learn_what_they_are_taught_and_leave_the_model_as_it_w
     before, plain = said(model, asked.prompt), taught_words(asked.prompt, asked.right)
     needs = [weight.requires_grad for weight in model.parameters()]
     assert cell_hits(model, asked).sum() == 0
-    arms = teach(model, {"a": places, "b": places}, plain, steps=45, rank=8, batch=16, rate=1e-2, seed=0)
+    arms = teach(model, {"a": places, "b": places}, plain, steps=2, rank=2, batch=4, rate=1e-2, seed=0)
     assert all(
         torch.equal(*pair) for pair in zip(arms["a"].parameters(), arms["b"].parameters(), strict=True)
     )
+    arms = teach(model, {"a": places}, plain, steps=45, rank=8, batch=16, rate=1e-2, seed=0)
     assert cell_hits(model, asked, arms["a"]).mean() > 0.6  # six questions, learned by heart
     assert shapes_in_cells(model, asked, arms["a"]).mean() > 0.6
     assert (said(model, asked.prompt) == before).all()
