@@ -11,7 +11,7 @@ from workbench.core.errors import OptionError
 from workbench.edits.all_linear import AllLinear, linear_maps
 from workbench.heads.asked_pictures import ask_pictures, said
 from workbench.model.hooks import forward
-from workbench.papers import pointing as study
+from workbench.papers import coordinates_as_words as study
 from workbench.papers.kinds import Setting
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.words import PLACES
@@ -100,7 +100,7 @@ def test_arms_learn_alike_learn_what_they_are_taught_and_leave_the_model_as_it_w
 
 
 def test_the_study_of_pointing_is_judged_at_a_small_size(model):
-    options = study.PointingSizes(labels=4, pictures=16, plain=6, questions=6, judged=6, steps=1)
+    options = study.CoordinateSizes(labels=4, pictures=16, plain=6, questions=6, judged=6, steps=1)
     found = study.REPLICATION.run(Setting(model=model, name="zoo:vlm", options=options, seed=5))
     assert [claim.verdict for claim in found.claims][-1] == "cannot be tested here"
     assert found.numbers["means"][study.HITS.format(study.BASE)] == 0  # it answers with words for places

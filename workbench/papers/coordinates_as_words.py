@@ -56,7 +56,7 @@ MADE = "questions that the model made"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointingSizes(Sizes):
+class CoordinateSizes(Sizes):
     """How much is asked and trained."""
 
     labels: int = size(48, "pictures with labels", least=2)
@@ -204,7 +204,7 @@ REPLICATION = add_paper(
         name="pointing",
         source="Pink 2023",
         model="zoo:vlm",
-        options=PointingSizes,
+        options=CoordinateSizes,
         measure=measure,
         claims=CLAIMS,
     )
