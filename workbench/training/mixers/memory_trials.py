@@ -45,7 +45,7 @@ def recall_of_drawn(rule: Rule, pairs: int, d: int, *, streams: int, seed: int) 
 
     Example:
         >>> found = recall_of_drawn("delta", 4, 8, streams=6, seed=0)
-        >>> found.own.mean() > found.control.mean()
+        >>> bool(found.own.mean() > found.control.mean())
         True
     """
     keys, values = drawn_pairs(pairs, d, streams=streams, seed=seed)
@@ -105,7 +105,7 @@ def recall_by_age(rule: Rule, pairs: int, d: int, *, keep: float, streams: int, 
 
     Example:
         >>> forgets = recall_by_age("delta", 12, 8, keep=0.5, streams=6, seed=0)
-        >>> forgets.newest.mean() > forgets.oldest.mean(), list(forgets.row())
+        >>> bool(forgets.newest.mean() > forgets.oldest.mean()), list(forgets.row())
         (True, ['part 1', 'part 2', 'part 3', 'part 4'])
     """
     keys, values = drawn_pairs(pairs, d, streams=streams, seed=seed)
