@@ -212,3 +212,10 @@ def test_words_of_a_file_stay_words_on_page_card_and_terminal():
     ):
         assert "<script>alert" not in page and "&lt;script&gt;alert" in page and "\x1b" not in page
     assert "\x1b" not in shown(made)
+
+
+def test_a_survey_without_claims_stands_on_the_page_of_all():
+    made = result()
+    survey = replace(made, findings=replace(made.findings, claims=()))
+    page = Results(results=[made, survey], failed={}, folder=Path()).markdown()
+    assert page.count("No claims of its own") == 1 and made.source.split(",")[0] in page

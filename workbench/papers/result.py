@@ -198,7 +198,7 @@ class Results(Shown, shown_in="workbench.papers.show", saved_in="workbench.paper
             model = result.model.replace("`", "'")
             parts += [
                 f"**{words(result.name)}** on `{printable(model)}` ({words(result.source)})",
-                table(rows),
+                table(rows) if rows else "No claims of its own: a survey.",
             ]
         return "\n\n".join(parts)
 
