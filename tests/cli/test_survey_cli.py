@@ -8,6 +8,10 @@ import re
 import pytest
 
 from workbench.circuits.files.effects_file import load_effects
+from workbench.commands.do import asked_of
+from workbench.commands.forms.survey import SurveyModel
+from workbench.commands.survey import steps_of
+from workbench.core.command import COMMANDS
 
 STEPS = ["heads", "ablate", "patch", "discover-eap-ig", "discover-eap", "evaluate"]
 
@@ -59,6 +63,17 @@ def test_a_survey_does_its_steps_once_and_goes_on_where_one_is_missing(run, fold
     (folder / "survey.json").write_text("{")
     code, out, err = run(*line(folder))
     assert code != 0 and "survey.json is no survey" in err
+
+
+def test_every_step_opens_the_model_as_it_was_asked_for(tmp_path):
+    asked = SurveyModel(model="zoo:ioi", task="ioi", dtype="float64", device="cpu", offline=True)
+    steps = list(steps_of(asked, tmp_path))
+    assert len(steps) == 7
+    assert all(
+        (s.given["dtype"], s.given["device"], s.given["offline"]) == ("float64", "cpu", True) for s in steps
+    )
+    for step in steps:
+        asked_of(COMMANDS.get(step.command), step.command, step.given)
 
 
 def test_words_are_looked_at_before_anything_is_measured(run, tmp_path):

@@ -164,7 +164,10 @@ def steps_of(asked: SurveyModel, folder: Path) -> Iterator[SurveyStep]:
 
 
 def _verdicts(asked: SurveyModel, circuit: Path) -> Iterator[SurveyStep]:
-    given = {"circuit": circuit, "limit": asked.on_pairs()["limit"], "seed": asked.seed}
+    opening = {
+        name: value for name, value in asked.on_model().items() if name != "model"
+    }  # the circuit names it
+    given = {**opening, "circuit": circuit, "limit": asked.on_pairs()["limit"], "seed": asked.seed}
     if asked.quick:
         yield SurveyStep(name="evaluate", title="How much the circuit keeps", command="evaluate", given=given,
                    result="evaluate/faithfulness.json", told=_told_faithfulness)  # fmt: skip
