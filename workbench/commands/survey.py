@@ -194,8 +194,9 @@ def _done(step: SurveyStep, folder: Path, job: Job) -> dict[str, Any]:
             asked, replace(job, out=out, resume="resume" in asked.declared.offers and out.exists())
         )
     except WorkbenchError as problem:
-        job.warn(f"{step.title}: not done: {problem.message}")
-        return {**told, "refused": problem.message, "page": ""}
+        why = f"{problem.message} (hint: {problem.hint})" if problem.hint else problem.message
+        job.warn(f"{step.title}: not done: {why}")
+        return {**told, "refused": why, "page": ""}
     return {**told, "seconds": round(time.monotonic() - begun, 1), **step.told(result)}
 
 
