@@ -15,11 +15,12 @@ from workbench.core.claims import judge, plain, untestable
 from workbench.core.errors import ModelError, RunError
 from workbench.core.strict_json import dump
 from workbench.papers import default_runs
-from workbench.papers.all_page import chart_of, main_claim, never_testable, reasons, time_rows
+from workbench.papers.all_page import chart_of, main_claim, never_testable, papers_page, reasons, time_rows
 from workbench.papers.kinds import Findings
 from workbench.papers.quick import QUICK, unlike_default
 from workbench.papers.registry import find_paper
 from workbench.papers.result import Result, Results
+from workbench.papers.uses import uses_of
 from workbench.view.few_bars import few_bars_svg
 
 LACKS = "photographs and models of seven billion weights cannot be had here"
@@ -144,3 +145,15 @@ def test_an_error_on_another_model_says_that_the_paper_needs_what_the_model_lack
     assert told.value.hint == "workbench replicate pine -m zoo:kv has all of it; or -m zoo:vlm"
     with pytest.raises(ModelError, match=r"^no words"), saying_what_lacks("pine", "zoo:kv", usual="zoo:kv"):
         raise ModelError("no words")
+
+
+def test_every_link_to_a_method_has_its_entry_and_the_notebook_is_a_file(found):
+    page = papers_page(found)
+    methods = set(re.findall(r'href="#(method-[^"]+)"', page))
+    assert methods and methods == set(re.findall(r'id="(method-[^"]+)"', page))
+    assert {f"method-{use}" for use in uses_of(find_paper("pine").module)} <= methods
+    file = result("vit-heads", found.folder, claims=CLAIMS)
+    (link,) = re.findall(
+        r'href="([^"]+[.]ipynb)"', papers_page(Results(results=[file], failed={}, folder=found.folder))
+    )
+    assert (found.folder / link).resolve().is_file()

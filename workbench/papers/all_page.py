@@ -6,10 +6,13 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import workbench
 from workbench.core.claims import UNTESTABLE, JudgedClaim, counts
 from workbench.core.text import escape
+from workbench.papers.method_notes import anchor, methods_html
 from workbench.papers.quick import unlike_default
 from workbench.papers.registry import PAPERS
 from workbench.papers.result import Result, Results
@@ -59,6 +62,8 @@ def papers_page(found: Results) -> str:
         gone = [{"paper": name, "because": why} for name, why in found.failed.items()]
         parts.append(("No result", table_html(gone)))
     parts += [(title_of(result), _paper(result, found)) for result in found.results]
+    if methods := _methods(found):
+        parts.append(("The methods, function by function", _folded("All functions", methods)))
     if why := list(reasons(found)):
         parts.append(("Why claims cannot be tested here", _folded(f"{len(why)} reasons", table_html(why))))
     parts.append(("Every claim", _folded(f"{len(found.rows())} claims", claims_html(found.rows()))))
@@ -213,17 +218,33 @@ def _found(result: Result) -> str:
     return f"{line}<p>The claim in the chart: {escape(claim.claim)}. It {word}: {escape(numbers)}.</p>"
 
 
+def _link(use: str) -> str:
+    return f'<a href="#{escape(anchor(use))}">{escape(use.rpartition(".")[2])}</a>'
+
+
+def _notebook(name: str, page: Path) -> str:
+    """A link where the notebooks are at hand, as in a checkout; their name else."""
+    path = Path(workbench.__file__).parents[1] / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        return f"<code>notebooks/{name}.ipynb</code> in the repository"
+    return f'<a href="{escape(os.path.relpath(path, page).replace(os.sep, "/"))}">{escape(name)}</a>'
+
+
+def _methods(found: Results) -> str:
+    ours = [result.name for result in found.results if result.name in PAPERS.ours()]
+    uses = {name: uses_of(PAPERS.get(name).module) for name in ours}
+    return methods_html(uses, {result.name: title_of(result) for result in found.results})
+
+
 def _links(result: Result, found: Results) -> str:
     """The report of the paper, the functions of its method, its notebook."""
     place = os.path.relpath(result.folder / "report.html", found.folder).replace(os.sep, "/")
     parts = [f'<a href="{escape(place)}">All claims, criteria and pictures</a>']
     used = uses_of(PAPERS.get(result.name).module) if result.name in PAPERS.ours() else ()
     if used:
-        names = ", ".join(f"<code>workbench.{escape(name)}</code>" for name in used[:3])
-        more = f" and {len(used) - 3} more" if len(used) > 3 else ""
-        parts.append(f"Method: {names}{more}")
+        parts.append(f"Method: {', '.join(map(_link, used))}")
     if result.name in NOTEBOOKS:
-        parts.append(f"Notebook: <code>notebooks/{NOTEBOOKS[result.name]}.ipynb</code>")
+        parts.append(f"Notebook: {_notebook(NOTEBOOKS[result.name], found.folder)}")
     typed = f"workbench replicate {result.name} -m {result.model}"
     parts.append(f"To type: <code>{escape(typed)}</code>")
     return "".join(f'<p class="soft">{part}</p>' for part in parts)

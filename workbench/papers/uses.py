@@ -42,7 +42,7 @@ def shared_uses(uses: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...
 @cache
 def uses_of(module: str) -> tuple[str, ...]:
     """Return the functions and classes of `ROOMS` that a module names, without importing what it imports."""
-    tree = ast.parse(_file_of(module).read_text(encoding="utf-8"))
+    tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
     imported = dict(_imported(tree))
     direct = {target for target in imported.values() if not _is_module(target)}
     through = {
@@ -76,7 +76,7 @@ def _is_method(target: str) -> bool:
 
 @cache
 def _defines(module: str, name: str) -> bool:
-    tree = ast.parse(_file_of(module).read_text(encoding="utf-8"))
+    tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
     return any(isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name for node in tree.body)
 
 
@@ -84,6 +84,7 @@ def _place(target: str) -> Path:
     return Path(workbench.__file__).parents[1].joinpath(*target.split("."))
 
 
-def _file_of(module: str) -> Path:
+def file_of(module: str) -> Path:
+    """Return the source file of a module of ours, without importing it."""
     place = _place(module)
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
