@@ -8,6 +8,7 @@ import torch
 
 from tests.integration.test_painter import RED, fresh
 from workbench.core.errors import ModelError, OptionError, ShapeError
+from workbench.heads.concept_mask import mask_overlap
 from workbench.heads.map_consistency import map_consistency
 from workbench.model.flow_painter.joint import (
     joint_from,
@@ -17,7 +18,6 @@ from workbench.model.flow_painter.joint import (
     predict_joint,
 )
 from workbench.model.flow_painter.sample import noise, paint, predict
-from workbench.papers.joint_streams import overlap
 from workbench.tasks.canvas.captions import word_numbers
 from workbench.tasks.canvas.flat_shapes import draw, draw_many, nearness
 from workbench.training.joint_streams import JointTuning, loss_of, read_joint, streams_of, train_joint
@@ -37,7 +37,8 @@ def test_maps_differ_by_nothing_when_equal_and_by_a_known_number_otherwise():
     # the first key's maps are equal; the second's are (1/2, 1/2) and (1/5, 4/5)
     expected = (0.5 * np.log(0.5 / 0.2) + 0.5 * np.log(0.5 / 0.8)) / 2
     assert map_consistency(even, looks).item() == pytest.approx(expected, rel=1e-5)
-    assert overlap(np.array([[True, True, False]]), np.array([[True, False, True]])).tolist() == [1 / 3]
+    covered = mask_overlap(torch.tensor([True, True, False]), torch.tensor([True, False, True]))
+    assert covered.item() == pytest.approx(1 / 3)
 
 
 def test_maps_of_other_shapes_are_refused(unchecked):

@@ -37,6 +37,7 @@ from workbench.papers.kit import (
     untried,
 )
 from workbench.papers.kit.frames import NO_PHOTOGRAPHS, RECONSTRUCTED
+from workbench.papers.kit.picture_verdicts import add_verdicts
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.canvas.flat_shapes import draw_many
@@ -93,9 +94,7 @@ def measure(setting: Setting) -> Conditions:
     for done, (name, given) in enumerate(ways.items(), start=1):
         painted = sample.paint(model, captions, seed=seed, **given)
         c[f"in the region, {name}"] = hits(painted)
-        verdicts = painted.verdicts()
-        for judged in JUDGED:
-            c[f"{judged}, {name}"] = np.array([float(getattr(verdict, judged)) for verdict in verdicts])
+        add_verdicts(c, name, painted.verdicts(), JUDGED)
         setting.progress(done, len(ways), name)
     return c
 

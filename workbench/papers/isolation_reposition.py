@@ -29,6 +29,7 @@ from workbench.papers.kit import Claim, Conditions, Control, Extension, Paper, a
 from workbench.papers.kit.claims import needs
 from workbench.papers.kit.criteria import at_least, at_most, below
 from workbench.papers.kit.frames import NO_PHOTOGRAPHS, RECONSTRUCTED
+from workbench.papers.kit.picture_verdicts import add_verdicts
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.canvas.captions import word_numbers
@@ -109,9 +110,7 @@ def _judge(c: Conditions, name: str, painted: Any) -> None:
     """Whether each picture is as asked, and in which share of its halves the other's colour shows."""
     mixed = [leaks(seen, asked) for seen, asked in zip(painted.read(), painted.captions, strict=True)]
     c.add(f"mixed, {name}", np.array(mixed, dtype=float), within=(0.0, 1.0), unit="share of halves")
-    verdicts = painted.verdicts()
-    for judged in JUDGED:
-        c[f"{judged}, {name}"] = np.array([float(getattr(verdict, judged)) for verdict in verdicts])
+    add_verdicts(c, name, painted.verdicts(), JUDGED)
 
 
 def _felt(model: Any) -> float:

@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
@@ -29,7 +27,8 @@ from workbench.papers.kit import Conditions, Control, Extension, Paper, above, n
 from workbench.papers.kit.claims import Claim
 from workbench.papers.kit.criteria import at_most, below
 from workbench.papers.kit.frames import NO_PHOTOGRAPHS, RECONSTRUCTED, answers
-from workbench.papers.kit.trained_arms import TRAININGS, in_each, of_training
+from workbench.papers.kit.picture_verdicts import add_verdicts
+from workbench.papers.kit.trained_arms import TRAININGS, add_means, in_each, of_training
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.canvas.captions import word_numbers
@@ -37,7 +36,7 @@ from workbench.tasks.canvas.flat_shapes import Drawing, draw_many
 from workbench.tasks.canvas.picture_reader import judge, read_picture
 
 with lazily():
-    from workbench.heads import map_consistency
+    from workbench.heads import concept_mask, map_consistency
     from workbench.model.flow_painter import joint
     from workbench.training import joint_streams
 
@@ -84,10 +83,7 @@ def measure(setting: Setting) -> Conditions:
         _paint(c, of_training(CUT, i), uncut, captions, seed)
         uncut.together = True
         setting.progress(i + 1, len(arms), "trainings")
-    for name in [name for name in c.values if name.endswith(of_training("", 0))]:
-        whole, told = name.removesuffix(of_training("", 0)), c.measures[name]
-        mean = np.mean([c[of_training(whole, i)] for i in range(len(arms))], axis=0)
-        c.add(whole, mean, within=told.within, unit=told.unit)
+    add_means(c, len(arms))
     looks = torch.rand(2, 8, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
     c.numbers[SAME] = float(map_consistency.map_consistency(looks, looks).abs().max())
     return c
@@ -96,38 +92,21 @@ def measure(setting: Setting) -> Conditions:
 def _paint(c: Conditions, name: str, model: Any, drawings: Sequence[Drawing], seed: int) -> None:
     """How well depth fits the picture's objects and those of another picture, and what the reader reads."""
     made = joint.paint_joint(model, [d.items for d in drawings], seed=seed)
-    pictures, near = made.pictures.numpy(), made.depths.numpy() > NEAR
-    objects = pictures.max(-1) > INK
-    for what, depth in (("depth fits", near), ("another's depth fits", np.roll(near, 1, 0))):
-        c.add(f"{what}, {name}", overlap(objects, depth), within=SHARE, unit="intersection over union")
-    seen = [read_picture(picture) for picture in pictures]
+    objects, near = (made.pictures.amax(-1) > INK).flatten(1), (made.depths > NEAR).flatten(1)
+    for what, depth in (("depth fits", near), ("another's depth fits", near.roll(1, 0))):
+        fit = concept_mask.mask_overlap(objects, depth).numpy()
+        c.add(f"{what}, {name}", fit, within=SHARE, unit="intersection over union")
+    seen = [read_picture(picture) for picture in made.pictures.numpy()]
     verdicts = [judge(one, d.items) for one, d in zip(seen, drawings, strict=True)]
-    for judged in ("binding", "intact"):
-        c[f"{judged}, {name}"] = np.array([float(getattr(verdict, judged)) for verdict in verdicts])
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return intersection over union of two masks of each picture; 0 where both are empty.
-
-    Example:
-        >>> overlap(np.array([[True, True]]), np.array([[True, False]])).tolist()
-        [0.5]
-    """
-    axes = tuple(range(1, first.ndim))
-    return (first & second).sum(axes) / np.maximum((first | second).sum(axes), 1)
+    add_verdicts(c, name, verdicts, ("binding", "intact"))
 
 
 def _maps(c: Conditions, name: str, model: Any, drawings: Sequence[Drawing], seed: int) -> None:
     """How differently both streams look at the words, over the same with another picture's maps."""
     import torch
 
-    clean = joint_streams.streams_of(drawings)
-    noise = joint.joint_noise(seed, len(clean), side=clean.shape[-1])
-    looks: list[Any] = []
-    words = torch.from_numpy(word_numbers([d.items for d in drawings]))
-    with torch.no_grad(), joint.joint_word_maps(model, looks):
-        joint.predict_joint(model, torch.lerp(noise, clean, TIME), torch.full((len(clean),), TIME), words)
-    picture, depth = torch.stack(looks, 1).unbind(2)  # (picture, layer, head, patch, word)
+    clean, words = joint_streams.streams_of(drawings), word_numbers([d.items for d in drawings])
+    picture, depth = joint.looks_of_streams(model, clean, torch.from_numpy(words), t=TIME, seed=seed)
     own, other = (
         map_consistency.map_consistency(each, depth).mean((1, 2)).double().numpy()
         for each in (picture, picture.roll(1, 0))
@@ -137,9 +116,7 @@ def _maps(c: Conditions, name: str, model: Any, drawings: Sequence[Drawing], see
     c.add(f"ratio of maps, {name}", own / other, unit="of another caption's")
 
 
-FIT = [
-    answers(f"binding, {NONE}", LEARNED),
-]
+FIT = [answers(f"binding, {NONE}", LEARNED)]
 ROOM = [
     *FIT,
     room(f"depth fits, {NONE}", MOST, "depth fits by {depth fits, " + NONE + ":.2f} without the loss"),

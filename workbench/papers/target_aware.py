@@ -29,7 +29,8 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, Control, Extension, Paper, above, no_worse, room, untried
 from workbench.papers.kit.claims import Claim
 from workbench.papers.kit.frames import RECONSTRUCTED
-from workbench.papers.kit.trained_arms import TRAININGS, in_each, of_training
+from workbench.papers.kit.picture_verdicts import add_verdicts
+from workbench.papers.kit.trained_arms import TRAININGS, add_means, in_each, of_training
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.canvas.captions import word_numbers
@@ -87,7 +88,7 @@ def measure(setting: Setting) -> Conditions:
         for arm in (NONE, ALL, CHOSEN, WORST):
             model = models[named.get(arm, arm)]
             _judge(c, of_training(arm, i), model, drawings, boxes, masks, seed)
-    _means(c, len(arms))
+    add_means(c, len(arms))
     return c
 
 
@@ -160,9 +161,7 @@ def _judge(
     )
     c[f"hit, {name}"] = _hits(painted, boxes)
     c[f"hit of another's place, {name}"] = _hits(painted, [*boxes[-1:], *boxes[:-1]])
-    verdicts = painted.verdicts()
-    for judged in JUDGED:
-        c[f"{judged}, {name}"] = np.array([float(getattr(verdict, judged)) for verdict in verdicts])
+    add_verdicts(c, name, painted.verdicts(), JUDGED)
 
 
 def _hits(painted: Any, boxes: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -173,15 +172,6 @@ def _hits(painted: Any, boxes: Sequence[tuple[int, int]]) -> np.ndarray:
         off = [max(abs(each.row - middle - top), abs(each.column - middle - left)) for each in own]
         found.append(float(len(own) == 1 and off[0] <= NEAR))
     return np.array(found)
-
-
-def _means(c: Conditions, trainings: int) -> None:
-    """Every condition over both trainings."""
-    for name in [name for name in c.values if name.endswith(of_training("", 0))]:
-        whole = name.removesuffix(of_training("", 0))
-        parts = [c[of_training(whole, i)] for i in range(trainings)]
-        measure = c.measures[name]
-        c.add(whole, np.mean(parts, axis=0), within=measure.within, unit=measure.unit)
 
 
 ROOM = [room(f"hit, {NONE}", MOST, "{hit, " + NONE + ":.0%} are hit without the loss")]

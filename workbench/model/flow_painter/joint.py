@@ -23,6 +23,7 @@ from workbench.tasks.canvas.captions import read_captions, word_numbers
 from workbench.tasks.canvas.flat_shapes import Item
 
 STREAMS = ("picture", "depth")
+Looks = Float[Tensor, "row layer head patch word"]
 
 
 class JointPainter(PainterModel):
@@ -151,3 +152,41 @@ def joint_word_maps(
             kept.append(pattern.unflatten(2, (len(STREAMS), -1)).transpose(1, 2))
         else:
             kept.append(pattern.unflatten(0, (-1, len(STREAMS))))
+
+
+@torch.no_grad()
+def looks_of_streams(
+    model: JointPainter,
+    clean: Float[Tensor, "row stream 3 side side"],
+    words: Int[Tensor, "row word"],
+    *,
+    t: float = 0.5,
+    seed: int = 0,
+) -> tuple[Looks, Looks]:
+    """Record where the patches of a picture and those of its depth look among the words, made noisy once.
+
+    Args:
+        clean: Both streams, between -1 and 1.
+        t: The time, from 0 (noise) to below 1.
+        seed: Of the noise of both streams.
+
+    Returns:
+        Shares of a patch's attention, from 0 to 1: those of the picture, those of its depth.
+
+    Source:
+        IDOL 2024, as a summary says it: the consistency of both streams is measured on these.
+
+    Example:
+        >>> import torch
+        >>> model = JointPainter().eval()
+        >>> words = torch.from_numpy(word_numbers(read_captions(["a red disc left"])))
+        >>> picture, depth = looks_of_streams(model, torch.zeros(1, 2, 3, 24, 24), words)
+        >>> picture.shape == depth.shape, bool(picture.sum(-1).allclose(torch.tensor(1.0)))
+        (True, True)
+    """
+    kept: list[Tensor] = []
+    x = torch.lerp(joint_noise(seed, len(clean), side=clean.shape[-1]), clean, t)
+    with joint_word_maps(model, kept):
+        predict_joint(model, x, torch.full((len(clean),), t), words)
+    picture, depth = torch.stack(kept, 1).unbind(2)  # (row, layer, head, patch, word) each
+    return picture, depth

@@ -127,6 +127,22 @@ def add_trainings(c: Conditions, name: str, found: Sequence[np.ndarray] | np.nda
         c.add(of_training(name, i), one, **how)
 
 
+def add_means(c: Conditions, trainings: int) -> None:
+    """Set every condition that has been added for each training as its mean over them, without the training's number.
+
+    Example:
+        >>> c = Conditions()
+        >>> c["hits, training 1"], c["hits, training 2"] = np.array([0.0, 1.0]), np.array([1.0, 1.0])
+        >>> add_means(c, 2)
+        >>> c["hits"].tolist()
+        [0.5, 1.0]
+    """
+    for name in [name for name in c.values if name.endswith(of_training("", 0))]:
+        whole, told = name.removesuffix(of_training("", 0)), c.measures[name]
+        mean = np.mean([c[of_training(whole, i)] for i in range(trainings)], axis=0)
+        c.add(whole, mean, within=told.within, unit=told.unit)
+
+
 def of_training(arm: str, i: int) -> str:
     """Name an arm of one training."""
     return f"{arm}, training {i + 1}"
