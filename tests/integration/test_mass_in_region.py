@@ -15,7 +15,7 @@ from workbench.papers.kinds import Setting
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.looking_arrow import in_view, point_at_first
 from workbench.tasks.scenes.paint import lay_out_many, owner_map
-from workbench.training.gaze_following import GazeReader, in_patches
+from workbench.training.gaze_following import Gaze, GazeReader, GazeScenes, in_patches, judge_gaze
 from workbench.training.side_by_side import begin_alike, step_alike
 
 
@@ -62,6 +62,26 @@ def test_a_blind_reader_does_not_use_its_field_of_view_and_another_does():
         used = any(p.grad is not None and p.grad.abs().sum() > 0 for p in reader.view.parameters())
         assert used is not blind
         assert reader(features, figure).heat.exp().sum(-1).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_what_a_reader_finds_is_judged_by_hand(unchecked):
+    own = np.array([[[True, True], [False, False]]])
+    mask = torch.zeros(1, 4, 2, dtype=torch.bool)
+    mask[0, 0] = True  # two pixels of the first patch
+
+    def said(features: torch.Tensor, figure: torch.Tensor) -> Gaze:
+        logits = torch.full((1, 4, 2), -1.0)
+        logits[0, 0, 0] = logits[0, 3, 0] = float(figure[0, 0])
+        return Gaze(torch.zeros(1, 4), torch.tensor([[0.1, 0.3, 0.4, 0.2]]).log(), logits)
+
+    scenes = GazeScenes(
+        *(torch.zeros(1, 4, 3), torch.ones(1, 1, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool)),
+        *(own, own[:, None], mask, np.zeros((1, 2, 2, 3), np.uint8), (2, 2)),
+    )
+    fit, maps = judge_gaze(said, scenes, slice(0, 1))
+    assert [float(each[0]) for each in fit] == pytest.approx([0.0, 0.5, 0.25, 0.4])
+    assert maps.shape == (1, 2, 2) and maps.sum() == pytest.approx(1)
+    assert judge_gaze(said, scenes, slice(0, 1), figure=-scenes.figure)[0].dice.tolist() == [0.0]
 
 
 def test_arms_start_alike_and_each_is_trained_as_if_alone():

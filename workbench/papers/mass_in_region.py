@@ -21,8 +21,6 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.heads.localisation import mass_inside, points_inside
-from workbench.heads.region_overlap import dice, map_areas
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least
@@ -81,22 +79,25 @@ def measure(setting: Setting) -> Conditions:
     )
     test = slice(o.training, o.training + o.pictures)
     found: dict[str, dict[str, list[np.ndarray]]] = {}
+    maps: dict[str, np.ndarray] = {}
     for i in setting.each(range(TRAININGS), "trainings"):
         seed = 100 * setting.seed + i
         arms = _trained(scenes, o, seed=seed)
         wrong = gaze_following.figures_elsewhere(scenes, seed=seed)
-        judged: list[tuple[str, Any, Any]] = [(name, arm, scenes.figure) for name, arm in arms.items()]
-        for name, arm, figure in [*judged, (ELSEWHERE, arms[FULL], wrong)]:
-            for what, values in _judged(arm, scenes, figure, test).items():
+        told = {**dict.fromkeys(arms, scenes.figure), ELSEWHERE: wrong}
+        for name, figure in told.items():
+            arm = arms.get(name, arms[FULL])
+            fit, maps[name] = gaze_following.judge_gaze(arm, scenes, test, figure=figure)
+            for what, values in zip((HITS, DICE, AREA, MASS), fit, strict=True):
                 found.setdefault(what, {}).setdefault(name, []).append(values)
     for what, by_arm in found.items():
         for name, each in by_arm.items():
             add_trainings(c, f"{what}, {name}", each, within=SHARE, unit=what)
     names = [FULL, LATENT]
-    maps = np.stack([_heat(arms[name], scenes, scenes.figure, test)[0] for name in names])
+    shown = np.stack([maps[name][0] for name in names])
     caption = "Where the gaze ends, on the first picture"
     pixels = scenes.pixels[o.training]
-    c.pictures[caption] = HeadMaps.of(maps[None], ["weight"], names, pixels=pixels, title=caption)
+    c.pictures[caption] = HeadMaps.of(shown[None], ["weight"], names, pixels=pixels, title=caption)
     return c
 
 
@@ -118,25 +119,6 @@ def _trained(scenes: GazeScenes, o: GazeSizes, *, seed: int) -> dict[str, GazeRe
 
     side_by_side.step_alike(arms, loss, items=o.training, steps=o.steps, rate=RATE, seed=seed)
     return arms
-
-
-def _heat(arm: Any, scenes: GazeScenes, figure: Any, rows: slice) -> np.ndarray:
-    """Heat maps over the grid, each of sum 1."""
-    said = arm(scenes.features[rows], figure[rows])
-    return said.heat.exp().double().cpu().numpy().reshape(-1, *scenes.grid)
-
-
-def _judged(arm: Any, scenes: GazeScenes, figure: Any, rows: slice) -> dict[str, np.ndarray]:
-    """What a reader is judged by, one value per picture."""
-    heat, own = _heat(arm, scenes, figure, rows), scenes.own[rows]
-    mask = (arm(scenes.features[rows], figure[rows]).mask > 0).flatten(1).cpu().numpy()
-    flat = own.reshape(len(own), -1)
-    return {
-        HITS: np.asarray(points_inside(heat, own)),
-        DICE: dice(mask, scenes.mask[rows].flatten(1).cpu().numpy()),
-        AREA: map_areas(heat.reshape(len(heat), -1), flat),
-        MASS: np.asarray(mass_inside(heat, own)),
-    }
 
 
 FIT = needs(

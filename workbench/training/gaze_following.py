@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 from workbench.heads.attentive_probe import patch_features, standardised
 from workbench.heads.drawn_pictures import draw_pictures
+from workbench.heads.localisation import mass_inside, points_inside
+from workbench.heads.region_overlap import dice, map_areas
 from workbench.heads.visual_search import cell_patches
 from workbench.tasks.scenes.layout import World
 from workbench.tasks.scenes.looking_arrow import in_view, point_at_first
@@ -185,3 +187,62 @@ def figures_elsewhere(scenes: GazeScenes, *, seed: int) -> Int[Tensor, "picture 
     own = (scenes.figure[:, None] == cells).all(-1).int().argmax(-1)
     steps = np.random.default_rng(seed).integers(1, len(cells), len(scenes))
     return cells[(own + torch.as_tensor(steps, device=own.device)) % len(cells)]
+
+
+class GazeFit(NamedTuple):
+    """How well a reader finds what is looked at: one value for each picture, from 0 to 1, higher is better.
+
+    Attributes:
+        hits: 1 where the patch with most weight is one of the object's, else 0.
+        dice: Overlap of the mask of pixels with the true one.
+        area: How often a patch of the object has more weight than one outside.
+        mass: Share of the weight that lies on the object.
+    """
+
+    hits: Float[np.ndarray, " picture"]
+    dice: Float[np.ndarray, " picture"]
+    area: Float[np.ndarray, " picture"]
+    mass: Float[np.ndarray, " picture"]
+
+
+@torch.no_grad()
+def judge_gaze(
+    arm: GazeReader,
+    scenes: GazeScenes,
+    pictures: slice,
+    *,
+    figure: Int[Tensor, "picture prompted"] | None = None,
+) -> tuple[GazeFit, Float[np.ndarray, "picture row column"]]:
+    """Judge by mask and heat map whether a reader finds what the figures of some pictures look at.
+
+    Args:
+        pictures: Which of the scenes are judged.
+        figure: Patches that the reader is told in place of each figure's own, for all scenes: a control.
+
+    Returns:
+        How well it finds it; and the heat maps, each of sum 1.
+
+    Source:
+        Towards Pixel-Level Prediction for Gaze Following, 2024 (a summary was read): Dice and area are its measures.
+
+    Example:
+        >>> import workbench as wb
+        >>> model, world = wb.open_model("zoo:marked"), World(objects=(0, 0, 1, 1, 1))
+        >>> scenes = draw_gazes(model, world, n=8, seed=0, layer=0, training=4)
+        >>> reader = GazeReader(scenes.features.shape[-1], 4, grid=scenes.grid, pixels=64)
+        >>> fit, maps = judge_gaze(reader, scenes, slice(2, 5))
+        >>> fit.dice.shape, maps.shape
+        ((3,), (3, 6, 6))
+    """
+    told = scenes.figure if figure is None else figure
+    said, own = arm(scenes.features[pictures], told[pictures]), scenes.own[pictures]
+    heat = said.heat.exp().double().cpu().numpy()
+    maps = heat.reshape(-1, *scenes.grid)
+    mask, true = ((said.mask > 0).flatten(1), scenes.mask[pictures].flatten(1))
+    fit = GazeFit(
+        hits=np.asarray(points_inside(maps, own)),
+        dice=dice(mask.cpu().numpy(), true.cpu().numpy()),
+        area=map_areas(heat, own.reshape(len(own), -1)),
+        mass=np.asarray(mass_inside(maps, own)),
+    )
+    return fit, maps
