@@ -19,8 +19,11 @@ from workbench.training.codebook import (
     Codebook,
     Seeker,
     SoughtThings,
+    found_right,
     probe_said,
+    probe_seekers,
     single_colours,
+    train_seekers,
     usage_entropy,
     use_of_codes,
 )
@@ -83,6 +86,17 @@ def test_a_probe_reads_what_is_there_and_no_more():
     assert probe_said(*parts, seed=0).mean() > 0.95
     nothing = torch.randn(300, 4, generator=drawn)
     assert probe_said((nothing[:200], nothing[200:]), parts[1], seed=0).mean() < 0.5  # a third by chance
+
+
+def test_seekers_learn_where_things_are_and_probes_read_it_off_them():
+    task, cell = torch.eye(6).repeat(20, 1), torch.arange(120) % 9
+    features = torch.zeros(120, 9, 4)
+    features[torch.arange(120), cell] = 3.0  # the only thing stands out
+    sought = SoughtThings(features, task, cell, (cell + 1) % 9)
+    arms, half = train_seekers(sought, ["no bottleneck"], codes=2, steps=40, seed=0, halfway=sought)
+    assert found_right(arms["no bottleneck"], sought).mean() > 0.8 > 0.6 > half["no bottleneck"].mean()
+    probed = probe_seekers(arms, sought, sought, dealt="no bottleneck", seed=0)
+    assert probed.asked["no bottleneck"].mean() > 0.8 > 0.5 > probed.dealt.mean()
 
 
 def test_the_study_of_the_bottleneck_is_judged_at_a_small_size():

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,7 @@ from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
 
 with lazily():
-    from workbench.training import codebook, side_by_side
+    from workbench.training import codebook
 
 # Criteria, fixed before anything was measured.
 LEARNED, ROOM = 0.8, 0.98
@@ -79,13 +78,20 @@ def measure(setting: Setting) -> Conditions:
     found: dict[str, list[np.ndarray]] = {}
     entropies = []
     for i in setting.each(range(TRAININGS), "trainings"):
-        arms, values = _trained(seen, judged, o, seed=100 * setting.seed + i)
+        seed = 100 * setting.seed + i
+        arms, half = codebook.train_seekers(
+            seen, (CODES, OPEN, BLIND), codes=o.codes, steps=o.steps, seed=seed, halfway=judged
+        )
+        values = {HALF.format(name): right for name, right in half.items()}
         for name, arm in arms.items():
             values[name] = codebook.found_right(arm, judged)
             values[SHIFTED.format(name)] = codebook.found_right(arm, shifted)
         order = derangement(len(judged.cell), np.random.default_rng([47, setting.seed, i]))
         values[DEALT] = codebook.found_right(arms[CODES], judged, judged.task[order])
-        values |= _probed(arms, seen, judged, seed=100 * setting.seed + i)
+        probed = codebook.probe_seekers(arms, seen, judged, dealt=CODES, seed=seed)
+        for name in arms:
+            values[KEPT.format(name)], values[OTHER.format(name)] = probed.asked[name], probed.other[name]
+        values[KEPT.format(CHANCE)] = probed.dealt
         for name, each in values.items():
             found.setdefault(name, []).append(each)
         entropies.append({n: codebook.use_of_codes(arms[n], judged) for n in (CODES, BLIND)})
@@ -95,45 +101,6 @@ def measure(setting: Setting) -> Conditions:
         {"training": i + 1, **row} for i, row in enumerate(entropies)
     ]
     return c
-
-
-def _trained(
-    seen: Any, judged: Any, o: CodebookSizes, *, seed: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """All seekers of one seed, and what each finds after half of the steps."""
-    width, patches = seen.features.shape[-1], seen.features.shape[1]
-    make = {
-        name: (lambda name=name: codebook.Seeker(width, patches, name, codes=o.codes))
-        for name in (CODES, OPEN, BLIND)
-    }
-    arms, halfway = side_by_side.begin_alike(make, seed=seed), {}
-
-    def watch(step: int) -> None:
-        if step == o.steps // 2:
-            halfway.update(
-                {HALF.format(name): codebook.found_right(arm, judged) for name, arm in arms.items()}
-            )
-
-    def loss(name: str, arm: Any, items: Any) -> Any:
-        return codebook.seek_loss(arm, seen, items)
-
-    side_by_side.step_alike(arms, loss, items=len(seen.cell), steps=o.steps, seed=seed, watch=watch)
-    return arms, halfway
-
-
-def _probed(arms: dict[str, Any], seen: Any, judged: Any, *, seed: int) -> dict[str, np.ndarray]:
-    """What linear probes read off what passes the bottleneck of each seeker."""
-    before, after = codebook.said_by(arms, seen), codebook.said_by(arms, judged)
-    values = {}
-    for name in arms:
-        said = before[name], after[name]
-        values[KEPT.format(name)] = codebook.probe_said(said, (seen.cell, judged.cell), seed=seed)
-        values[OTHER.format(name)] = codebook.probe_said(
-            said, (seen.other_cell, judged.other_cell), seed=seed
-        )
-    dealt = seen.cell[np.random.default_rng([47, seed]).permutation(len(seen.cell))]
-    said = before[CODES], after[CODES]
-    return values | {KEPT.format(CHANCE): codebook.probe_said(said, (dealt, judged.cell), seed=seed)}
 
 
 FIT = needs(

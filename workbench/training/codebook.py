@@ -8,9 +8,9 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from workbench.heads.attentive_probe import MeanProbe, ProbeTraining, fit_probe,
 from workbench.heads.drawn_pictures import draw_pictures
 from workbench.tasks.scenes.layout import SceneLayout, World
 from workbench.tasks.scenes.words import COLOURS, N_CELLS
+from workbench.training.side_by_side import begin_alike, step_alike
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -172,6 +173,47 @@ def seek_loss(arm: Seeker, sought: SoughtThings, items: Int[Tensor, " item"]) ->
     return cross_entropy(arm(sought.features[items], sought.task[items]), sought.cell[items])
 
 
+def train_seekers(
+    seen: SoughtThings, ways: Sequence[str], *, codes: int, steps: int, seed: int, halfway: SoughtThings
+) -> tuple[dict[str, Seeker], dict[str, Float[np.ndarray, " item"]]]:
+    """Train a seeker of each way, side by side from the same start on the same pictures.
+
+    Args:
+        ways: As of `Seeker`.
+        codes: Of each codebook.
+        halfway: Pictures on which each is asked after half of the steps.
+
+    Returns:
+        The seekers, in evaluation mode; and 1 where each was right halfway, else 0.
+
+    Raises:
+        OptionError: for an unknown way.
+
+    Source:
+        Selective Visual Representations, 2023 (a summary was read): codes are said to make training shorter.
+
+    Example:
+        >>> task, cell = torch.eye(len(COLOURS))[[0, 1]], torch.tensor([0, 4])
+        >>> sought = SoughtThings(torch.randn(2, 36, 8), task, cell, cell + 1)
+        >>> arms, half = train_seekers(sought, ["codes"], codes=4, steps=2, seed=0, halfway=sought)
+        >>> list(arms), half["codes"].shape
+        (['codes'], (2,))
+    """
+    patches, width = seen.features.shape[1:]
+    make = {way: (lambda way=way: Seeker(width, patches, way, codes=codes)) for way in ways}
+    arms, right = begin_alike(make, seed=seed), {}
+
+    def watch(step: int) -> None:
+        if step == steps // 2:
+            right.update({way: found_right(arm, halfway) for way, arm in arms.items()})
+
+    def loss(way: str, arm: Seeker, items: Int[Tensor, " item"]) -> Float[Tensor, ""]:
+        return seek_loss(arm, seen, items)
+
+    step_alike(arms, loss, items=len(seen.cell), steps=steps, seed=seed, watch=watch)
+    return arms, right
+
+
 @torch.no_grad()
 def found_right(arm: Seeker, sought: SoughtThings, task: Tensor | None = None) -> Float[np.ndarray, " item"]:
     """Return 1 where the cell is right, else 0; ``task`` asks for other colors."""
@@ -201,6 +243,50 @@ def said_by(arms: Mapping[str, Seeker], sought: SoughtThings) -> dict[str, Float
     """Return what passes the bottleneck of every arm."""
     with torch.no_grad():
         return {name: arm.said(sought.features, sought.task) for name, arm in arms.items()}
+
+
+class ProbedSeekers(NamedTuple):
+    """What linear probes read off what passes each bottleneck: 1 where a probe is right, else 0.
+
+    Attributes:
+        asked: The cell of the asked thing, by way.
+        other: The cell of the other thing, by way.
+        dealt: The asked cell, by a probe that was trained on the cells of other pictures.
+    """
+
+    asked: dict[str, Float[np.ndarray, " item"]]
+    other: dict[str, Float[np.ndarray, " item"]]
+    dealt: Float[np.ndarray, " item"]
+
+
+def probe_seekers(
+    arms: Mapping[str, Seeker], seen: SoughtThings, judged: SoughtThings, *, dealt: str, seed: int
+) -> ProbedSeekers:
+    """Probe what passes the bottleneck of each seeker for the cell of the asked thing and for that of another.
+
+    Args:
+        seen: Pictures that probes are trained on.
+        judged: Those that they read.
+        dealt: The seeker that is also probed after cells were dealt to other pictures.
+
+    Example:
+        >>> task, cell = torch.eye(len(COLOURS))[[0, 1]], torch.tensor([0, 4])
+        >>> sought = SoughtThings(torch.randn(2, 36, 8), task, cell, cell + 1)
+        >>> probed = probe_seekers({"own": Seeker(8, 36, "codes", codes=4)}, sought, sought, dealt="own", seed=0)
+        >>> probed.asked["own"].shape, probed.dealt.shape
+        ((2,), (2,))
+    """
+    before, after = said_by(arms, seen), said_by(arms, judged)
+
+    def read(name: str, cell: Int[Tensor, " item"], of: Int[Tensor, " item"]) -> Float[np.ndarray, " item"]:
+        return probe_said((before[name], after[name]), (cell, of), seed=seed)
+
+    order = np.random.default_rng([47, seed]).permutation(len(seen.cell))
+    return ProbedSeekers(
+        asked={name: read(name, seen.cell, judged.cell) for name in arms},
+        other={name: read(name, seen.other_cell, judged.other_cell) for name in arms},
+        dealt=read(dealt, seen.cell[order], judged.cell),
+    )
 
 
 @torch.no_grad()
