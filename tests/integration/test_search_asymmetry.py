@@ -16,6 +16,7 @@ from workbench.heads.visual_search import (
     scaled,
     search_steps,
     shape_template,
+    steps_to_shape,
 )
 from workbench.papers import search_asymmetry as study
 from workbench.papers.kinds import Setting
@@ -52,6 +53,9 @@ def test_a_symmetric_model_has_no_asymmetry_and_a_planted_one_is_found():
 def test_templates_are_means_and_scaling_is_that_of_the_others():
     shown = displays_of(0, 1, torch.eye(2))
     assert torch.allclose(shape_template(shown, 0), shown.cells[:, 2].mean(0))
+    assert steps_to_shape(shown, shown, 0).tolist() == [1] * 20  # the odd one is like its own template
+    even = Displays(torch.ones(20, 9, 2), shown.shape, shown.target)
+    assert steps_to_shape(even, even, 0).tolist() == [5] * 20  # nine that are all alike, in random order
     with pytest.raises(ShapeError, match="no cell"):
         shape_template(shown, 4)
     own = scaled(shown, shown).cells

@@ -93,6 +93,71 @@ def shape_template(displays: Displays, shape: int) -> Float[Tensor, " d"]:
     return displays.cells[torch.as_tensor(there)].mean(0)
 
 
+def steps_to_shape(known: Displays, shown: Displays, shape: int) -> Float[np.ndarray, " display"]:
+    """Return how many places of each display are looked at until the target is found, by its likeness to a shape.
+
+    Args:
+        known: Displays whose cells with the shape are the template; of the same features as those shown.
+        shown: Displays whose targets are of that shape.
+
+    Returns:
+        Steps, 1 at best.
+
+    Source:
+        Gupta et al. 2021 (a summary was read).
+
+    Example:
+        >>> import torch
+        >>> shape = np.array([[1, 0, 0], [0, 1, 0]])
+        >>> shown = Displays(torch.eye(2)[torch.as_tensor(shape)], shape, np.array([0, 1]))
+        >>> steps_to_shape(shown, shown, 1).tolist()
+        [1.0, 1.0]
+    """
+    return search_steps(likeness(shown.cells, shape_template(known, shape)), shown.target)
+
+
+def shape_asymmetry(
+    model: TransformerBridge,
+    known: Displays,
+    pair: tuple[int, int],
+    *,
+    n: int,
+    seed: int,
+    layer: int,
+    noise: float,
+) -> Float[np.ndarray, " display"]:
+    """Return how many steps more a model's patches need for one shape in a field of another than the other way round.
+
+    Args:
+        known: Displays that give the template of each shape, and mean and spread of what is compared.
+        pair: Numbers of the two shapes.
+        n, seed: Of the displays, which have the same places, colors and sizes both ways.
+        layer: After which patches are read.
+        noise: Of pixels.
+
+    Returns:
+        Steps; above 0 where the first is found later among the second.
+
+    Source:
+        Gupta et al. 2021 (a summary was read).
+
+    Example:
+        >>> import workbench as wb
+        >>> model, how = wb.open_model("zoo:marked"), {"n": 8, "layer": 1, "noise": 0.25}
+        >>> known = full_displays(model, seed=0, **how)
+        >>> one, other = (shape_asymmetry(model, known, pair, seed=1, **how) for pair in ((0, 1), (1, 0)))
+        >>> bool((one == -other).all())
+        True
+    """
+    like = scaled(known, known)
+
+    def steps(odd: tuple[int, int]) -> Float[np.ndarray, " display"]:
+        shown = full_displays(model, n=n, seed=seed, layer=layer, noise=noise, odd=odd)
+        return steps_to_shape(like, scaled(shown, known), odd[0])
+
+    return steps(pair) - steps(pair[::-1])
+
+
 def full_displays(
     model: TransformerBridge,
     *,

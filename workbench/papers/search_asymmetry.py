@@ -79,57 +79,39 @@ def measure(setting: Setting) -> Conditions:
     draw = partial(visual_search.full_displays, setting.model, noise=o.noise)
     raw = draw(n=o.training, seed=first, layer=o.layer)
     seen = visual_search.scaled(raw, raw)
-    both = [
-        visual_search.scaled(draw(n=o.displays, seed=first + 1, layer=o.layer, odd=odd), raw)
+    both = {
+        odd[0]: visual_search.scaled(draw(n=o.displays, seed=first + 1, layer=o.layer, odd=odd), raw)
         for odd in ((DISC, SQUARE), (SQUARE, DISC))
-    ]
+    }
     found: dict[str, list[np.ndarray]] = {}
     worlds = {name: skewed_shapes.Skew(*pair) for name, pair in WORLDS.items()}
     for i in setting.each(range(TRAININGS), "trainings"):
         arms = skewed_shapes.train_skewed(seen, worlds, steps=o.steps, seed=100 * setting.seed + i)
-        for name, values in _searched(arms, seen, both).items():
-            found.setdefault(name, []).append(values)
-    for name, each in found.items():
+        searched = {name: skewed_shapes.search_pair(arm, seen, both) for name, arm in arms.items()}
+        values = {
+            form.format(name): value
+            for name, one in searched.items()
+            for form, value in zip((ASYMMETRY, STEPS, NAMED), one, strict=True)
+        }
+        values[TURNED] = searched[SQUARES].asymmetry - searched[DISCS].asymmetry
+        values[OTHERS] = searched[STARS].asymmetry - searched[TRIANGLES].asymmetry
+        for name, each in values.items():
+            found.setdefault(name, []).append(each)
+    for name, trainings in found.items():
         share = name.startswith("named")
-        add_trainings(c, name, each, within=SHARE if share else None, unit="share" if share else UNIT)
-    _own(c, setting, partial(draw, layer=o.own_layer), first + 100)
+        add_trainings(c, name, trainings, within=SHARE if share else None, unit="share" if share else UNIT)
+    _own(c, setting, first + 100)
     return c
 
 
-def _searched(arms: dict[str, Any], seen: Any, both: list[Any]) -> dict[str, np.ndarray]:
-    """What is found after how many steps by each reader, and what worlds and their reverse differ in."""
-    values = {}
-    for name, arm in arms.items():
-        known = skewed_shapes.held_by(arm, seen)
-        steps = [
-            _steps(known, skewed_shapes.held_by(arm, shown), shape)
-            for shown, shape in zip(both, (DISC, SQUARE), strict=True)
-        ]
-        values[ASYMMETRY.format(name)] = steps[0] - steps[1]
-        values[STEPS.format(name)] = (steps[0] + steps[1]) / 2
-        values[NAMED.format(name)] = np.mean(
-            [skewed_shapes.named_right(arm, shown) for shown in both], axis=0
-        )
-    of = {name: values[ASYMMETRY.format(name)] for name in arms}
-    return values | {TURNED: of[SQUARES] - of[DISCS], OTHERS: of[STARS] - of[TRIANGLES]}
-
-
-def _steps(known: Any, shown: Any, shape: int) -> np.ndarray:
-    template = visual_search.shape_template(known, shape)
-    return visual_search.search_steps(visual_search.likeness(shown.cells, template), shown.target)
-
-
-def _own(c: Conditions, setting: Setting, draw: Any, seed: int) -> None:
+def _own(c: Conditions, setting: Setting, seed: int) -> None:
     """The asymmetry of every pair of shapes in the model itself, and of the largest one on other displays."""
-    o: SearchSizes = setting.options
-    known = draw(n=o.training // 2, seed=seed)
-    scaled, pairs = visual_search.scaled(known, known), {}
-    for one, other in setting.each(list(combinations(range(len(SHAPES)), 2)), "pairs of shapes"):
-        steps = [
-            _steps(scaled, visual_search.scaled(draw(n=o.own, seed=seed + 1, odd=odd), known), odd[0])
-            for odd in ((one, other), (other, one))
-        ]
-        pairs[f"{SHAPES[one]} in a field of {SHAPES[other]}, less the reverse"] = steps[0] - steps[1]
+    o, model, pairs = setting.options, setting.model, {}
+    how = {"layer": o.own_layer, "noise": o.noise}
+    known = visual_search.full_displays(model, n=o.training // 2, seed=seed, **how)
+    for pair in setting.each(list(combinations(range(len(SHAPES)), 2)), "pairs of shapes"):
+        name = "{} in a field of {}, less the reverse".format(*(SHAPES[shape] for shape in pair))
+        pairs[name] = visual_search.shape_asymmetry(model, known, pair, n=o.own, seed=seed + 1, **how)
     half = o.own // 2
     chosen = max(pairs, key=lambda name: abs(pairs[name][:half].mean()))
     c.add(OWN, pairs[chosen][half:], unit=UNIT)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from workbench.core.errors import OptionError
-from workbench.heads.visual_search import Displays
+from workbench.heads.visual_search import Displays, steps_to_shape
 from workbench.tasks.scenes.words import SHAPES
 from workbench.training.side_by_side import begin_alike, step_alike
 
@@ -90,3 +90,39 @@ def held_by(arm: ShapeReader, displays: Displays) -> Displays:
 def named_right(arm: ShapeReader, displays: Displays) -> Float[np.ndarray, " display"]:
     """Return the share of the objects of each display whose shape a reader names."""
     return (arm(displays.cells).argmax(-1).cpu().numpy() == displays.shape).mean(-1)
+
+
+class PairSearch(NamedTuple):
+    """A search for one shape in a field of another and the other way round, one value for each pair of displays.
+
+    Attributes:
+        asymmetry: Steps to the first shape, less steps to the second.
+        steps: Their mean.
+        named: Share of the objects whose shape is named.
+    """
+
+    asymmetry: Float[np.ndarray, " display"]
+    steps: Float[np.ndarray, " display"]
+    named: Float[np.ndarray, " display"]
+
+
+def search_pair(arm: ShapeReader, seen: Displays, both: Mapping[int, Displays]) -> PairSearch:
+    """Search the displays of two shapes as a reader holds them.
+
+    Args:
+        seen: Displays that give the template of each shape.
+        both: By the number of the odd shape, displays with one of it in a field of the other.
+
+    Source:
+        Gupta et al. 2021, Visual Search Asymmetry (a summary was read).
+
+    Example:
+        >>> shape = np.array([[1, 0, 0], [0, 1, 1]])
+        >>> shown = Displays(torch.eye(2)[torch.as_tensor(shape)], shape, np.array([0, 0]))
+        >>> search_pair(ShapeReader(2), shown, {1: shown, 0: shown}).asymmetry.shape
+        (2,)
+    """
+    known = held_by(arm, seen)
+    first, second = (steps_to_shape(known, held_by(arm, shown), shape) for shape, shown in both.items())
+    named = np.mean([named_right(arm, shown) for shown in both.values()], axis=0)
+    return PairSearch(asymmetry=first - second, steps=(first + second) / 2, named=named)
