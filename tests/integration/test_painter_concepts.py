@@ -11,16 +11,35 @@ from workbench.core.errors import ModelError, OptionError, ShapeError
 from workbench.edits.isolation import NOBODY, ReferenceLooks, halves, isolate, isolated
 from workbench.edits.kinds import Mask, Rows
 from workbench.edits.word_looks import WordLooks
-from workbench.heads.concept_mask import concept_map, concept_mask, mask_overlap, picture_looks
+from workbench.heads.concept_mask import (
+    ConceptMasking,
+    PictureLooks,
+    concept_map,
+    concept_mask,
+    concept_masks,
+    mask_overlap,
+    picture_looks,
+    rank_maskings,
+)
+from workbench.heads.word_maps import object_patches
 from workbench.masks.registry import MASKS
 from workbench.model.flow_painter.model import PainterModel
 from workbench.model.flow_painter.sample import from_pixels, noise, noisy, paint, predict
 from workbench.model.flow_painter.target import target_from
 from workbench.tasks.canvas.captions import word_numbers
-from workbench.tasks.canvas.flat_shapes import draw_many
+from workbench.tasks.canvas.flat_shapes import Item, draw, draw_many, draw_unlike, exchanged
+from workbench.tasks.canvas.picture_reader import Read, at_place, own_colours, read_picture
 from workbench.training.map_alignment import map_alignment
-from workbench.training.new_words import WordTuning, class_words, learn_words, new_captions
-from workbench.training.target_tokens import TargetTuning, box_patches, loss_of, train_targets
+from workbench.training.new_words import WordTuning, class_words, learn_words, new_captions, painted_words
+from workbench.training.target_tokens import (
+    TargetTuning,
+    box_patches,
+    draw_places,
+    loss_of,
+    paint_targets,
+    target_overlap,
+    train_targets,
+)
 
 HALVES = halves(64, first_side=[0])
 WORDS = torch.tensor([[0] * 4 + [1] * 4])
@@ -100,6 +119,11 @@ def test_new_words_are_added_and_nothing_else_changes(bare):
     assert float(closer[1].mean()) < float(closer[0].mean())
     with pytest.raises(ShapeError, match="each picture has 2"):
         learn_words(bare, drawn, masks[:1])
+    alike = next(
+        d for d in (draw(3, i, objects=2) for i in range(99)) if len({x.colour for x in d.items}) == 1
+    )
+    with pytest.raises(OptionError, match="told apart by two colours"):
+        painted_words(plain, [alike])
     with pytest.raises(OptionError, match="two objects"):
         class_words(draw_many(3, range(1), objects=1))
 
@@ -225,3 +249,62 @@ def test_a_target_painter_begins_as_the_painter_and_learns_to_look_into_its_mask
             with pytest.raises(ShapeError, match="2 pictures are painted, 1 targets"):
                 predict(made["no loss"], x.repeat(2, 1, 1, 1), t.repeat(2), words.repeat(2, 1))
         assert torch.equal(predict(made["no loss"], x, t, words), plain)
+
+
+def test_the_way_whose_masks_are_the_objects_is_ranked_first_and_another_pictures_looks_spoil_it():
+    objects = torch.tensor([[[True, True, False, False]], [[False, False, True, True]]])
+    inside = (
+        objects.float() + 0.0
+    )  # patches look at their own object; head 1 of layer 1 finds half of it by words
+    own = torch.stack([(row[0][:, None] == row[0][None]).float() / 2 for row in inside])
+    cross = torch.full((2, 2, 2, 4, 3), 0.3)  # head 1 of layer 1 finds half of each object by its word
+    cross[0, 1, 1, :, 2], cross[1, 1, 1, :, 2] = (
+        torch.tensor([0.9, 0.1, 0, 0]),
+        torch.tensor([0, 0, 0.1, 0.9]),
+    )
+    looks = PictureLooks(own=own[:, None, None].expand(-1, 2, 2, -1, -1), cross=cross)
+    best = rank_maskings(looks, [2], objects)[0]
+    assert (best.layer, best.head, best.power) == (1, 1, 1)
+    assert torch.equal(concept_masks(looks, [2], best), objects)
+    alone = ConceptMasking(layer=1, head=1, power=0)
+    assert mask_overlap(concept_masks(looks, [2], alone), objects).tolist() == [[0.5], [0.5]]
+
+
+def test_drawn_objects_differ_as_asked_and_stand_where_their_patches_are():
+    drawn = draw_unlike(3, 4, differing=("colour", "shape"))
+    every = [
+        d for d in draw_many(3, range(40), objects=2) if len({*d.items[0].words} & {*d.items[1].words}) == 1
+    ]
+    assert drawn == every[:4]  # the article alone is common to both
+    patches = object_patches(drawn)
+    assert patches.shape == (4, 2, 64) and not (patches[:, 0] & patches[:, 1]).any()
+    seen, items = read_picture(drawn[0].pixels), drawn[0].items
+    assert own_colours(seen, items) == 1 and own_colours(seen, exchanged(items)) == 0
+
+
+def test_an_object_is_at_its_place_once_by_colour_and_half():
+    red = Read(
+        colour="red", shape="disc", row=6.5, column=5.0, overlap=1.0
+    )  # its corner is (3, 1.5) at 8 pixels
+    corner = (int(red.row - 3.5), 0)
+    asked = Item("red", "square", "left")  # the shape is not asked for
+    assert at_place([red], asked, corner) and not at_place([red], asked, corner, near=0.5)
+    assert not at_place([red, red], asked, corner) and not at_place([], asked, corner)
+    assert not at_place([red], Item("red", "disc", "right"), corner)
+
+
+def test_targets_are_drawn_in_their_half_and_maps_are_judged_picture_by_picture(bare):
+    drawn = draw_many(2, range(12), objects=2)
+    for drawing, (top, left) in zip(drawn, draw_places(drawn, 5), strict=True):
+        right = drawing.items[0].side == "right"
+        assert 0 <= top <= 15 and 12 * right <= left <= 12 * right + 3
+    looks = torch.zeros(2, 3, 4, 8)
+    looks[0, :, 1, 1:3], looks[1, :, 2, 3] = (
+        0.5,
+        1.0,
+    )  # the second looks at a word that is none of the target's
+    masks = torch.tensor([[False, True, False, False]] * 2)
+    assert target_overlap(looks, masks).tolist() == [1.0, 0.0]
+    painted, seen = paint_targets(target_from(bare), [RED], torch.from_numpy(box_patches(0, 0))[None])
+    assert torch.equal(painted.pictures, paint(bare, [RED]).pictures)
+    torch.testing.assert_close(seen.sum(-1), torch.ones(1, 4, 64))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -107,6 +109,82 @@ def picture_looks(
     with watched_looks(painter, own, "self_attn"), watched_looks(painter, cross):
         predict(painter, noisy(clean, t=t, seed=seed), torch.full((len(clean),), t), words)
     return PictureLooks(own=torch.stack(own, 1), cross=torch.stack(cross, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptMasking:
+    """Which looks concept masks are made of, and how.
+
+    Attributes:
+        layer, head: Of the looks at words.
+        own_layer: Of the looks among patches, the mean over heads.
+        power: How often maps are spread along them.
+        threshold: From its least to its largest value, what a map has to have in the mask.
+    """
+
+    layer: int
+    head: int
+    own_layer: int = 0
+    power: int = 1
+    threshold: float = 0.5
+
+
+def concept_masks(
+    looks: PictureLooks, slots: Sequence[int], masking: ConceptMasking, *, roll: int = 0
+) -> Bool[Tensor, "row concept patch"]:
+    """Mask several concepts of each picture, each by the slot of its word.
+
+    Args:
+        slots: One word for each concept.
+        roll: Spread along what patches of the picture so many rows before look at: a control.
+
+    Example:
+        >>> import torch
+        >>> cross = torch.tensor([[0.1, 0.8], [0.2, 0.1]])[None, None, None]  # two patches, two words
+        >>> looks = PictureLooks(own=torch.eye(2)[None, None, None], cross=cross)
+        >>> concept_masks(looks, [0, 1], ConceptMasking(layer=0, head=0)).tolist()
+        [[[False, True], [True, False]]]
+    """
+    cross = looks.cross[:, masking.layer, masking.head][..., list(slots)].movedim(
+        -1, 1
+    )  # (row, concept, patch)
+    own = looks.own[:, masking.own_layer].mean(1).roll(roll, 0)[:, None].expand(-1, len(slots), -1, -1)
+    return concept_mask(concept_map(cross, own, power=masking.power), threshold=masking.threshold)
+
+
+def rank_maskings(
+    looks: PictureLooks,
+    slots: Sequence[int],
+    objects: Bool[Tensor, "row concept patch"],
+    *,
+    powers: Sequence[int] = (0, 1, 2),
+    thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+) -> list[ConceptMasking]:
+    """Rank every layer, head, power and threshold by how well its masks overlap the objects, the best first.
+
+    Args:
+        objects: The patches of each concept's object.
+
+    Returns:
+        All ways; those that overlap alike stay in the order of layers, heads and so on. Choose on other pictures than
+        those that are judged.
+
+    Example:
+        >>> import torch
+        >>> cross = torch.tensor([[[0.5, 0.5]], [[0.9, 0.1]]]).reshape(1, 1, 2, 2, 1)  # head 1 looks at patch 0
+        >>> looks = PictureLooks(own=torch.eye(2).reshape(1, 1, 1, 2, 2), cross=cross)
+        >>> rank_maskings(looks, [0], torch.tensor([[[True, False]]]))[0]
+        ConceptMasking(layer=0, head=1, own_layer=0, power=0, threshold=0.3)
+    """
+    layers, heads = looks.cross.shape[1:3]
+    every = [
+        ConceptMasking(layer=layer, head=head, own_layer=own, power=power, threshold=threshold)
+        for layer, head, own, power, threshold in product(
+            range(layers), range(heads), range(layers), powers, thresholds
+        )
+    ]
+    fits = [float(mask_overlap(concept_masks(looks, slots, one), objects).mean()) for one in every]
+    return [every[i] for i in sorted(range(len(every)), key=lambda i: -fits[i])]
 
 
 def mask_overlap(

@@ -15,7 +15,7 @@ from torch import Tensor
 from workbench.model.flow_painter.sample import GUIDANCE, STEPS, Painted, Under, paint
 from workbench.model.hooks import hook_name
 from workbench.tasks.canvas.captions import slot_of
-from workbench.tasks.canvas.flat_shapes import Item, shape_masks
+from workbench.tasks.canvas.flat_shapes import Drawing, Item, shape_masks
 from workbench.tasks.canvas.picture_reader import Read
 from workbench.tasks.canvas.words import GRID, OBJECT, PATCH, SHAPES, SIDE
 
@@ -124,6 +124,18 @@ def patches_of(seen: Read) -> Bool[np.ndarray, "row column"]:
 def covered_patches(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "row column"]:
     """Return the patches of which a mask of pixels covers at least half."""
     return mask.reshape(GRID, PATCH, GRID, PATCH).mean((1, 3)) >= COVERED
+
+
+def object_patches(drawings: Sequence[Drawing]) -> Bool[Tensor, "row object patch"]:
+    """Return the patches that the objects of each drawn picture cover by half; every picture has as many objects.
+
+    Example:
+        >>> from workbench.tasks.canvas.flat_shapes import draw_many
+        >>> object_patches(draw_many(7, range(2), objects=2)).shape
+        torch.Size([2, 2, 64])
+    """
+    masks = [[covered_patches(mask).reshape(-1) for mask in drawing.masks] for drawing in drawings]
+    return torch.from_numpy(np.array(masks))
 
 
 def map_overlap(map_: Float[np.ndarray, "row column"], patches: Bool[np.ndarray, "row column"]) -> float:

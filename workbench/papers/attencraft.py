@@ -17,41 +17,37 @@ Controls:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 from workbench.core.loading import lazily
+from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Control, Extension, Paper, above, no_worse, room, untried
 from workbench.papers.kit.criteria import at_most
 from workbench.papers.kit.frames import NO_PHOTOGRAPHS, RECONSTRUCTED
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.canvas.flat_shapes import Drawing, draw_many
-from workbench.tasks.canvas.picture_reader import read_picture
+from workbench.tasks.canvas.flat_shapes import Drawing, draw_unlike
 from workbench.tasks.canvas.words import OBJECTS, SLOTS
 
 with lazily():
     from workbench.heads import concept_mask, word_maps
     from workbench.model.flow_painter import sample
-    from workbench.training import new_words
+    from workbench.training import flow_painter, new_words
 
 # Criteria, fixed before anything was measured.
 MOST, WITHIN, CLOSE = 0.95, 0.05, 1e-6
 FIRST_SEED = 49_000_000
-TIME, POWERS, THRESHOLDS = 0.5, (0, 1, 2), (0.3, 0.5, 0.7)
+TIME = 0.5
 SHAPES = [SLOTS.index(f"{each} shape") for each in OBJECTS]
-SPREAD, ALONE, FOREIGN, ELSEWHERE = (
-    "spread looks",
-    "looks alone",
-    "spread by another picture",
-    "spread looks, another picture's objects",
-)
+SPREAD, ALONE, FOREIGN = "spread looks", "looks alone", "spread by another picture"
+ELSEWHERE = "spread looks, another picture's objects"
 PLAIN, GUIDED, CROSSED, TRUE = "not guided", "own masks", "each other's masks", "true masks"
 EARLY = "own masks, times near noise"
+OWN, OTHER, WHOLE = "own colour", "the other's colour", "intact"
+drawn = partial(draw_unlike, differing=("colour", "shape"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,123 +66,70 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not paint.
     """
+    import torch
+
     o, seed = setting.options, FIRST_SEED + 1000 * setting.seed
     painter = sample.require_painter(setting.model)
-    chosen, foreign = _chosen(painter, pictures_of(seed, o.choosing))
-    drawings = pictures_of(seed + 1, o.pictures)
+    chosen, alone = _chosen(painter, drawn(seed, o.choosing))
+    drawings = drawn(seed + 1, o.pictures)
     c = Conditions(unit="intersection over union", seed=setting.seed)
-    looks, own = _looks(painter, drawings), truth(drawings)
+    looks, objects = _looks(painter, drawings), word_maps.object_patches(drawings)
+    masks = concept_mask.concept_masks(looks, SHAPES, chosen)
     found = {
-        SPREAD: _masks(looks, **chosen),
-        ALONE: _masks(looks, **foreign),
-        FOREIGN: _masks(looks, **chosen, roll=1),
+        SPREAD: (masks, objects),
+        ALONE: (concept_mask.concept_masks(looks, SHAPES, alone), objects),
+        FOREIGN: (concept_mask.concept_masks(looks, SHAPES, chosen, roll=1), objects),
+        ELSEWHERE: (masks, objects.roll(1, 0)),
     }
-    for name, mask in found.items():
-        c[name] = concept_mask.mask_overlap(mask, own).mean(1).numpy()
-    c[ELSEWHERE] = concept_mask.mask_overlap(found[SPREAD], own.roll(1, 0)).mean(1).numpy()
-    c.numbers |= {f"{key}, {SPREAD}": value for key, value in chosen.items()}
-    c.numbers |= {f"{key}, {ALONE}": value for key, value in foreign.items()}
-    same = concept_mask.concept_map(looks.cross[:, 0, 0, :, 1], _identity(looks.own[:, 0, 0]), power=3)
-    c.numbers["moved by patches that look at themselves"] = float(
-        (same - looks.cross[:, 0, 0, :, 1]).abs().max()
-    )
+    for name, both in found.items():
+        c[name] = concept_mask.mask_overlap(*both).mean(1).numpy()
+    for name, masking in ((SPREAD, chosen), (ALONE, alone)):
+        c.numbers |= {f"{key}, {name}": value for key, value in asdict(masking).items()}
+    first = looks.cross[:, 0, 0, :, 1]
+    same = concept_mask.concept_map(first, torch.eye(first.shape[-1]).expand_as(looks.own[:, 0, 0]), power=3)
+    c.numbers["moved by patches that look at themselves"] = float((same - first).abs().max())
     _learn(c, setting, painter, chosen)
     return c
 
 
-def pictures_of(seed: int, n: int) -> list[Drawing]:
-    """Return the first pictures of a seed whose two objects differ in colour and in shape."""
-    drawn = draw_many(seed, range(8 * n + 8), objects=2)
-    apart = [
-        d for d in drawn if d.items[0].shape != d.items[1].shape and d.items[0].colour != d.items[1].colour
-    ]
-    return apart[:n]
-
-
-def truth(drawings: Sequence[Drawing]) -> Any:
-    """Return the patches of both objects: (picture, concept, patch)."""
-    import torch
-
-    masks = [[word_maps.covered_patches(mask).reshape(-1) for mask in d.masks] for d in drawings]
-    return torch.from_numpy(np.array(masks))
-
-
-def _looks(painter: Any, drawings: Sequence[Drawing]) -> Any:
-    import torch
-
-    clean = sample.from_pixels(torch.from_numpy(np.stack([d.pixels for d in drawings])))
+def _looks(painter: Any, drawings: Sequence[Drawing]) -> concept_mask.PictureLooks:
+    words = new_words.class_words(drawings)
     return concept_mask.picture_looks(
-        painter, clean, new_words.class_words(drawings), t=TIME, seed=FIRST_SEED
+        painter, flow_painter.pixels_of(drawings), words, t=TIME, seed=FIRST_SEED
     )
 
 
-def _identity(own: Any) -> Any:
-    import torch
-
-    return torch.eye(own.shape[-1]).expand_as(own)
-
-
-def _masks(
-    looks: Any, *, layer: int, head: int, own_layer: int, power: int, threshold: float, roll: int = 0
-) -> Any:
-    """Masks of both concepts; with ``roll`` along what another picture's patches look at."""
-    cross = looks.cross[:, layer, head][..., SHAPES].movedim(-1, 1)  # (picture, concept, patch)
-    own = looks.own[:, own_layer].mean(1).roll(roll, 0)[:, None].expand(-1, len(SHAPES), -1, -1)
-    return concept_mask.concept_mask(concept_mask.concept_map(cross, own, power=power), threshold=threshold)
-
-
-def _chosen(painter: Any, drawings: Sequence[Drawing]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _chosen(
+    painter: Any, drawings: Sequence[Drawing]
+) -> tuple[concept_mask.ConceptMasking, concept_mask.ConceptMasking]:
     """Return how masks fit the objects best, and the same of looks that are not spread."""
-    looks, own = _looks(painter, drawings), truth(drawings)
-    layers, heads = looks.cross.shape[1:3]
-    every: list[dict[str, Any]] = [
-        dict(zip(("layer", "head", "own_layer", "power", "threshold"), each, strict=True))
-        for each in product(range(layers), range(heads), range(layers), POWERS, THRESHOLDS)
-    ]
-    fits = [float(concept_mask.mask_overlap(_masks(looks, **how), own).mean()) for how in every]
-    best = sorted(range(len(every)), key=lambda i: -fits[i])
-    return every[best[0]], next(every[i] for i in best if every[i]["power"] == 0)
+    objects = word_maps.object_patches(drawings)
+    ranked = concept_mask.rank_maskings(_looks(painter, drawings), SHAPES, objects)
+    return ranked[0], next(one for one in ranked if one.power == 0)
 
 
-def _learn(c: Conditions, setting: Setting, painter: Any, chosen: dict[str, Any]) -> None:
+def _learn(c: Conditions, setting: Setting, painter: Any, chosen: concept_mask.ConceptMasking) -> None:
     """Learn two words a picture under each guidance; which share of the halves has its own and the other's colour."""
     o, seed = setting.options, FIRST_SEED + 1000 * setting.seed + 2
-    drawings = pictures_of(seed, o.pairs)
-    own, true = _masks(_looks(painter, drawings), **chosen), truth(drawings)
+    drawings = drawn(seed, o.pairs)
+    own = concept_mask.concept_masks(_looks(painter, drawings), SHAPES, chosen)
+    true = word_maps.object_patches(drawings)
     arms = {PLAIN: None, GUIDED: own, CROSSED: own.flip(1), TRUE: true, EARLY: own}
     rows = []
     for done, (name, masks) in enumerate(arms.items(), start=1):
         times: Any = "early" if name == EARLY else "uniform"
         tuning = new_words.WordTuning(steps=o.steps, times=times)
         made = new_words.learn_words(painter, drawings, masks, tuning=tuning, seed=seed)
-        judged = np.mean([_judged(made, drawings, swapped, seed) for swapped in (False, True)], axis=0)
-        for what, values in zip(("own colour", "the other's colour", "intact"), judged.T, strict=True):
-            c.add(f"{what}, {name}", values, within=(0.0, 1.0), unit="share")
-        rows.append(
-            {"learned": name} | dict(zip(("own", "other's", "intact"), judged.mean(0).tolist(), strict=True))
-        )
+        painted = new_words.painted_words(made, drawings, seed=seed)
+        kinds = {"own": painted.own, "other's": painted.other, "intact": painted.intact}
+        for what, values in zip((OWN, OTHER, WHOLE), kinds.values(), strict=True):
+            c.add(f"{what}, {name}", values, within=SHARE, unit="share")
+        rows.append({"learned": name} | {kind: float(values.mean()) for kind, values in kinds.items()})
         setting.progress(done, len(arms), name)
     c.tables["Colours in the halves where a word is asked for"] = rows
 
 
-def _judged(made: Any, drawings: Sequence[Drawing], swapped: bool, seed: int) -> np.ndarray:
-    """Shares of each picture's halves with the own and with the other's colour, and whether its objects are whole."""
-    pictures, _ = sample.paint_words(made, new_words.new_captions(drawings, swapped=swapped), seed=seed)
-    found = []
-    for drawing, picture in zip(drawings, pictures.numpy(), strict=True):
-        seen = read_picture(picture)
-        there = {(each.side, each.colour) for each in seen}
-        items = drawing.items
-        sides = [item.side for item in items][:: -1 if swapped else 1]
-        own = [(side, item.colour) in there for side, item in zip(sides, items, strict=True)]
-        other = [(side, item.colour) in there for side, item in zip(sides, items[::-1], strict=True)]
-        found.append([np.mean(own), np.mean(other), float(bool(seen) and all(each.intact for each in seen))])
-    return np.array(found)
-
-
-ROOM = [
-    room(f"own colour, {PLAIN}", MOST, "{own colour, " + PLAIN + ":.0%} have their own colour without masks")
-]
+ROOM = [room(f"{OWN}, {PLAIN}", MOST, "{own colour, " + PLAIN + ":.0%} have their own colour without masks")]
 CLAIMS = {
     "identity": Claim(
         "where patches look at themselves alone, the map is left as it is",
@@ -212,27 +155,27 @@ CLAIMS = {
     ),
     "disentangles": Claim(
         "guiding by the masks, each new word paints its own colour more often",
-        above(f"own colour, {GUIDED}", f"own colour, {PLAIN}"),
+        above(f"{OWN}, {GUIDED}", f"{OWN}, {PLAIN}"),
         why="same start, times and noise; halves of a picture as it was and with the sides exchanged",
         where=RECONSTRUCTED,
         needs=ROOM,
     ),
     "mixes less": Claim(
         "and the other word's colour less often",
-        above(f"the other's colour, {PLAIN}", f"the other's colour, {GUIDED}"),
+        above(f"{OTHER}, {PLAIN}", f"{OTHER}, {GUIDED}"),
         why="a colour in the half where the other word is asked for",
         where=RECONSTRUCTED,
         needs=ROOM,
     ),
     "right masks": Control(
         "own masks serve better than each other's",
-        above(f"own colour, {GUIDED}", f"own colour, {CROSSED}"),
+        above(f"{OWN}, {GUIDED}", f"{OWN}, {CROSSED}"),
         why="as large masks and the same loss, on the wrong objects",
         needs=ROOM,
     ),
     "whole": Extension(
         "objects are no less whole",
-        no_worse(f"intact, {GUIDED}", f"intact, {PLAIN}", within=WITHIN),
+        no_worse(f"{WHOLE}, {GUIDED}", f"{WHOLE}, {PLAIN}", within=WITHIN),
         why="a twentieth may be lost; colours that are right beside broken objects are no gain",
     ),
     "photographs": untried(

@@ -33,13 +33,11 @@ from workbench.papers.kit.picture_verdicts import add_verdicts
 from workbench.papers.kit.trained_arms import TRAININGS, add_means, in_each, of_training
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.canvas.captions import word_numbers
 from workbench.tasks.canvas.flat_shapes import Drawing, draw_many
-from workbench.tasks.canvas.words import GRID, HALF, OBJECT, SIDE, SIDES
+from workbench.tasks.canvas.picture_reader import at_place
 
 with lazily():
-    from workbench.heads import word_maps
-    from workbench.model.flow_painter import patterns, sample
+    from workbench.model.flow_painter import sample
     from workbench.training import target_tokens
 
 # Criteria, fixed before anything was measured.
@@ -64,8 +62,6 @@ def measure(setting: Setting) -> Conditions:
     Raises:
         ModelError: for a model that does not paint.
     """
-    import torch
-
     o, seed = setting.options, FIRST_SEED + 1000 * setting.seed
     painter = sample.require_painter(setting.model)
     tuning = target_tokens.TargetTuning(steps=o.steps)
@@ -74,57 +70,21 @@ def measure(setting: Setting) -> Conditions:
         for each in setting.each([seed + 10 + i for i in range(TRAININGS)], "trainings")
     ]
     c = Conditions(unit="share of pictures", within=SHARE, seed=setting.seed)
-    fits = _fits(painter, seed + 1, o.choosing)
+    choosing = draw_many(seed + 1, range(o.choosing), objects=2)
+    fits = target_tokens.target_fits(painter, choosing, seed=seed + 1)
     c.tables["How well maps of the first object's words fit it, before training"] = [
         {"layer": layer, "intersection over union": fit} for layer, fit in enumerate(fits)
     ]
     named = {CHOSEN: f"layer {int(np.argmax(fits))}", WORST: f"layer {int(np.argmin(fits))}"}
     c.numbers |= named
     drawings = draw_many(seed, range(o.pictures), objects=2)
-    boxes = _boxes(drawings, seed)
-    masks = torch.from_numpy(np.stack([target_tokens.box_patches(*box) for box in boxes]))
-    _judge(c, BEFORE, painter, drawings, boxes, masks, seed)
+    places = target_tokens.draw_places(drawings, seed)
+    _judge(c, BEFORE, painter, drawings, places, seed)
     for i, models in enumerate(arms):
         for arm in (NONE, ALL, CHOSEN, WORST):
-            model = models[named.get(arm, arm)]
-            _judge(c, of_training(arm, i), model, drawings, boxes, masks, seed)
+            _judge(c, of_training(arm, i), models[named.get(arm, arm)], drawings, places, seed)
     add_means(c, len(arms))
     return c
-
-
-def _boxes(drawings: Sequence[Drawing], seed: int) -> list[tuple[int, int]]:
-    """Top and left of a target for each picture: anywhere in the half where its first object is asked for."""
-    draw = np.random.default_rng([seed, 1])
-    room_down, room_right = SIDE - OBJECT + 1, HALF - OBJECT + 1
-    return [
-        (
-            int(draw.integers(room_down)),
-            SIDES.index(drawing.items[0].side) * HALF + int(draw.integers(room_right)),
-        )
-        for drawing in drawings
-    ]
-
-
-def _fits(painter: Any, seed: int, n: int) -> list[float]:
-    """How well the maps of each layer fit the first object of drawn pictures that are made noisy once."""
-    import torch
-
-    drawings = draw_many(seed, range(n), objects=2)
-    clean = sample.from_pixels(torch.from_numpy(np.stack([d.pixels for d in drawings])))
-    words = torch.from_numpy(word_numbers([d.items for d in drawings]))
-    looks: list[Any] = []
-    with torch.no_grad(), patterns.watched_looks(painter, looks):
-        sample.predict(painter, sample.noisy(clean, t=0.5, seed=seed), torch.full((n,), 0.5), words)
-    boxes = target_tokens.targets_of(drawings).numpy()
-    return [_overlap(layer, boxes).mean() for layer in looks]
-
-
-def _overlap(looks: Any, masks: np.ndarray) -> np.ndarray:
-    """Overlap of each picture's map, the mean over heads and both words of the target, with its mask."""
-    maps = looks[..., target_tokens.WORDS_OF_TARGET].mean((1, -1)).numpy()
-    square = (GRID, GRID)
-    both = zip(maps, masks, strict=True)
-    return np.array([word_maps.map_overlap(m.reshape(square), mask.reshape(square)) for m, mask in both])
 
 
 def _judge(
@@ -132,46 +92,24 @@ def _judge(
     name: str,
     model: Any,
     drawings: Sequence[Drawing],
-    boxes: Sequence[tuple[int, int]],
-    masks: Any,
+    places: Sequence[tuple[int, int]],
     seed: int,
 ) -> None:
     """Paint with the targets; hits, verdicts, and how well the maps of all layers fit the masks."""
-    from contextlib import ExitStack, contextmanager
+    import torch
 
-    looks: list[Any] = []
-
-    @contextmanager
-    def aimed(step: int):
-        with ExitStack() as scope:
-            if hasattr(model, "aimed"):
-                scope.enter_context(model.aimed(masks))
-            scope.enter_context(patterns.watched_looks(model, looks))
-            yield
-
-    painted = sample.paint(model, [d.items for d in drawings], seed=seed, under=aimed)
-    mean = sum(looks) / len(looks)
-    own, other = masks.numpy(), masks.roll(1, 0).numpy()
-    c.add(f"map, {name}", _overlap(mean, own), within=(0.0, 1.0), unit="intersection over union")
-    c.add(
-        f"map beside another's mask, {name}",
-        _overlap(mean, other),
-        within=(0.0, 1.0),
-        unit="intersection over union",
-    )
-    c[f"hit, {name}"] = _hits(painted, boxes)
-    c[f"hit of another's place, {name}"] = _hits(painted, [*boxes[-1:], *boxes[:-1]])
+    masks = torch.from_numpy(np.stack([target_tokens.box_patches(*place) for place in places]))
+    painted, looks = target_tokens.paint_targets(model, [d.items for d in drawings], masks, seed=seed)
+    for what, each in (("map", masks), ("map beside another's mask", masks.roll(1, 0))):
+        overlap = target_tokens.target_overlap(looks, each)
+        c.add(f"{what}, {name}", overlap, within=SHARE, unit="intersection over union")
+    seen = list(zip(painted.read(), painted.captions, strict=True))
+    for what, boxes in (("hit", places), ("hit of another's place", [*places[-1:], *places[:-1]])):
+        hits = [
+            at_place(read, items[0], at, near=NEAR) for (read, items), at in zip(seen, boxes, strict=True)
+        ]
+        c[f"{what}, {name}"] = np.array(hits, dtype=float)
     add_verdicts(c, name, painted.verdicts(), JUDGED)
-
-
-def _hits(painted: Any, boxes: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Return 1 for each picture whose first object is there once, and where its box is."""
-    found, middle = [], (OBJECT - 1) / 2
-    for seen, (first, *_), (top, left) in zip(painted.read(), painted.captions, boxes, strict=True):
-        own = [each for each in seen if (each.colour, each.side) == (first.colour, first.side)]
-        off = [max(abs(each.row - middle - top), abs(each.column - middle - left)) for each in own]
-        found.append(float(len(own) == 1 and off[0] <= NEAR))
-    return np.array(found)
 
 
 ROOM = [room(f"hit, {NONE}", MOST, "{hit, " + NONE + ":.0%} are hit without the loss")]

@@ -9,6 +9,7 @@ shapes of the two objects still mix when it ends.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def optimisers(model: PainterModel, *, lr: float = 0.02, outer: float = 2e-3) ->
     return [Muon(inner, lr=lr, outputs_first=True), rest]
 
 
-def pixels_of(drawings: list[Drawing]) -> Tensor:
+def pixels_of(drawings: Sequence[Drawing]) -> Tensor:
     """Return the pictures as the painter reads them."""
     return from_pixels(torch.from_numpy(np.stack([drawing.pixels for drawing in drawings])))
 

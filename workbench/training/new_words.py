@@ -9,15 +9,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from workbench.core.errors import OptionError, ShapeError
 from workbench.model.flow_painter.model import PainterModel, from_patches, normed, to_patches
 from workbench.model.flow_painter.patterns import watched_looks
-from workbench.model.flow_painter.sample import from_pixels
+from workbench.model.flow_painter.sample import from_pixels, paint_words
 from workbench.tasks.canvas.captions import word_numbers
-from workbench.tasks.canvas.flat_shapes import Drawing
+from workbench.tasks.canvas.flat_shapes import Drawing, exchanged
+from workbench.tasks.canvas.picture_reader import judge, leaks, own_colours, read_picture
 from workbench.tasks.canvas.words import COLOURS, NOTHING, OBJECTS, SLOTS, WORDS
 from workbench.training.loop import fit
 from workbench.training.map_alignment import map_alignment
@@ -137,3 +138,53 @@ def new_captions(drawings: Sequence[Drawing], *, swapped: bool = False) -> Int[T
     for i, place in enumerate(PLACES):
         table[:, place] = len(WORDS) + len(PLACES) * torch.arange(len(table)) + i
     return table
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PaintedWords:
+    """How two learned words come out, asked for where they were and with the sides exchanged.
+
+    Attributes:
+        own: In which share of the halves something has the colour that the word asked for there was learned from.
+        other: In which share something has the colour of the other word.
+        intact: In which share of the two paintings all objects are whole.
+    """
+
+    own: Float[np.ndarray, " picture"]
+    other: Float[np.ndarray, " picture"]
+    intact: Float[np.ndarray, " picture"]
+
+
+def painted_words(made: PainterModel, drawings: Sequence[Drawing], *, seed: int = 0) -> PaintedWords:
+    """Paint the two new words of each picture twice, and read which colours they give.
+
+    Args:
+        made: What `learn_words` returned.
+        drawings: The pictures that it learned from, each with two objects of different colours.
+
+    Returns:
+        One value a picture, the mean of both paintings.
+
+    Raises:
+        OptionError: for a picture whose objects are of one colour, where words cannot be told apart.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.model.flow_painter.sample import require_painter
+        >>> from workbench.tasks.canvas.flat_shapes import draw_unlike
+        >>> painter, drawings = require_painter(wb.open_model("zoo:painter")), draw_unlike(7, 2)
+        >>> made = learn_words(painter, drawings, tuning=WordTuning(steps=1))
+        >>> painted_words(made, drawings).own.shape
+        (2,)
+    """
+    if any(len({item.colour for item in drawing.items}) != len(PLACES) for drawing in drawings):
+        raise OptionError("two words are told apart by two colours", hint="draw_unlike(seed, n)")
+    found = []
+    for swapped in (False, True):
+        pictures, _ = paint_words(made, new_captions(drawings, swapped=swapped), seed=seed)
+        asked = [exchanged(each.items) if swapped else each.items for each in drawings]
+        seen = [read_picture(picture) for picture in pictures.numpy()]
+        both = zip(seen, asked, strict=True)
+        found.append([(own_colours(*each), leaks(*each), judge(*each).intact) for each in both])
+    own, other, intact = np.mean(np.array(found, dtype=float), axis=0).T
+    return PaintedWords(own=own, other=other, intact=intact)

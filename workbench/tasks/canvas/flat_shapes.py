@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import count, islice
 from typing import Literal
 
 import numpy as np
@@ -145,6 +146,39 @@ def draw_many(
 ) -> list[Drawing]:
     """Draw the pictures of these numbers; each is the same alone and among others."""
     return [draw(seed, index, objects=objects, kind=kind) for index in indices]
+
+
+def draw_unlike(
+    seed: int, n: int, *, differing: Sequence[Literal["colour", "shape"]] = ("colour",)
+) -> list[Drawing]:
+    """Draw the first pictures of a seed whose two objects differ.
+
+    Args:
+        n: How many.
+        differing: In what they differ; in all of these.
+
+    Example:
+        >>> [drawing.caption for drawing in draw_unlike(7, 1, differing=("colour", "shape"))]
+        ['a yellow disc right, a blue square left']
+    """
+    drawn = (draw(seed, index, objects=2) for index in count())
+    return list(islice((each for each in drawn if _differ(each.items, differing)), n))
+
+
+def exchanged(items: Sequence[Item]) -> tuple[Item, ...]:
+    """Return two objects with their sides exchanged, in the same order.
+
+    Example:
+        >>> [item.phrase for item in exchanged(draw(7, 1).items)]
+        ['a yellow square left', 'a blue triangle right']
+    """
+    sides = [item.side for item in items]
+    return tuple(replace(item, side=side) for item, side in zip(items, reversed(sides), strict=True))
+
+
+def _differ(items: Sequence[Item], differing: Sequence[str]) -> bool:
+    first, second = items
+    return all(getattr(first, what) != getattr(second, what) for what in differing)
 
 
 @cache

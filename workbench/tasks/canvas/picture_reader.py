@@ -138,6 +138,39 @@ def leaks(seen: Sequence[Read], asked: Sequence[Item]) -> float | None:
     return len(wrong & {(each.side, each.colour) for each in seen}) / 2
 
 
+def own_colours(seen: Sequence[Read], asked: Sequence[Item]) -> float:
+    """Say in which share of the objects that are asked for something of their colour is in their half.
+
+    Example:
+        >>> from workbench.tasks.canvas.captions import read_caption
+        >>> red = Read(colour="red", shape="square", row=4.0, column=4.0, overlap=1.0)
+        >>> own_colours([red], read_caption("a red disc left, a blue square right"))
+        0.5
+    """
+    there = {(each.side, each.colour) for each in seen}
+    return sum((item.side, item.colour) in there for item in asked) / len(asked)
+
+
+def at_place(seen: Sequence[Read], item: Item, corner: tuple[int, int], *, near: float = 1.5) -> bool:
+    """Say whether an object is there once, known by its colour and half, and stands where it was asked for.
+
+    Args:
+        corner: Top and left of its place, in pixels.
+        near: How many pixels it may be off, up or down and to either side.
+
+    Example:
+        >>> from workbench.tasks.canvas.flat_shapes import draw
+        >>> first, seen = draw(7, 1), read_picture(draw(7, 1).pixels)
+        >>> at_place(seen, first.items[0], first.corners[0]), at_place(seen, first.items[0], (0, 0))
+        (True, False)
+    """
+    own = [each for each in seen if (each.colour, each.side) == (item.colour, item.side)]
+    if len(own) != 1:
+        return False
+    middle = (OBJECT - 1) / 2
+    return max(abs(own[0].row - middle - corner[0]), abs(own[0].column - middle - corner[1])) <= near
+
+
 def components(mask: np.ndarray) -> list[np.ndarray]:
     """Cut a mask into its connected parts: pixels that touch at a side.
 
