@@ -84,15 +84,62 @@ LINES = (
     "replicate list",
     "doctor",
     "mcp --list",
+    "paint-atlas --pictures 1 --steps 2",
+    f"circuit export {CIRCUIT} -f eap-ig -o theirs.json",
+    "circuit import theirs.json -o imported",
+    "task import auto-circuit theirs-pairs.json -o imported.jsonl",
+    "model import weights.pt --config cfg.json --vocabulary vocab.txt --bos BOS --pad PAD --unk PAD -o my-model",
+    "replicate miras -o replicated",
+    "replicate edge-counts",
+    "reproduce list",
+    "reproduce ioi -m zoo:ioi -n 4 --reference-pairs 8 -o study",
+    "bench discovery --methods random --truth zoo:truth-induction --tasks none -n 4 --seeds 1 --workers 1 -o bench",
+    f"ablate {ON} --dry-run",
+    f"patch {ON} --dry-run",
+    f"path-patch {ON} --receiver logits --dry-run",
+    f"knock-out {ON} --query end --key A1 --dry-run",
+    f"discover {ON} --dry-run",
+    f"discover {ON} --method acdc --dry-run",
+    f"discover {ON} --level node --dry-run",
+    f"evaluate {CIRCUIT} --dry-run",
+    f"evaluate {CIRCUIT} --full --dry-run",
+    "heads -m zoo:truth-induction --dry-run",
+    f"attention mask {ON} --mask window:4 --dry-run",
+    f"attention replace {ON} --with mean --dry-run",
+    "paint 'a yellow disc left, a purple square right' --steps 2 --dry-run",
+    "replicate miras --dry-run",
+    "replicate ioi -m zoo:ioi --dry-run",
+    "reproduce ioi -m zoo:ioi -n 4 --dry-run",
 )
+DRY = " --dry-run"  # after the name of a command: what it says of its cost
+_TEXT = {"type": "string"}
+_SAID = {
+    "type": "object",
+    "properties": {"message": _TEXT, "hint": _TEXT, "exit_code": {"enum": [1, 2, 130]}},
+    "required": ["exit_code", "hint", "message"],
+}
+ERROR = {"type": "object", "properties": {"error": _SAID}, "required": ["error"]}
+
+
+def write_inputs(folder: Path) -> None:
+    """Write what the lines about other tools read: pairs, and a checkpoint of a model."""
+    from tests.integration.test_import_legacy import checkpoint
+
+    prompts = [
+        {"clean": f"A B A {n}", "corrupt": f"C B A {n}", "answers": [" B"], "wrong_answers": [" D"]}
+        for n in range(2)
+    ]
+    (folder / "theirs-pairs.json").write_text(json.dumps({"prompts": prompts}))
+    checkpoint(folder)
 
 
 def command_of(line: str) -> str:
-    """The command of a line."""
+    """The command of a line; with the word of a dry run, whose document is another."""
     from workbench.core.command import COMMANDS
 
     words = shlex.split(line)
-    return " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+    name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+    return name + DRY if DRY.strip() in words else name
 
 
 def printed(line: str) -> Any:
@@ -187,6 +234,7 @@ def all_schemas() -> dict[str, dict[str, Any]]:
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
+        write_inputs(Path(folder))
         try:
             for line in LINES:
                 document, command = printed(line), command_of(line)
@@ -199,13 +247,13 @@ def all_schemas() -> dict[str, dict[str, Any]]:
                 found[command] = merged(found[command], schema) if command in found else schema
         finally:
             os.chdir(before)
-    return {command: loosened(schema) for command, schema in found.items()}
+    return {"error": ERROR, **{command: loosened(schema) for command, schema in found.items()}}
 
 
 def table_of(schemas: dict[str, dict[str, Any]]) -> str:
     """The keys of every document, as a table of a page: those that are always there, then the others."""
     rows = ["| command | document | keys |", "|---|---|---|"]
-    for name in sorted(schemas):
+    for name in sorted(set(schemas) - {"error"}):
         schema, kind = schemas[name], " or ".join(_types(schemas[name]))
         of = schema.get("items", {}) if kind == "array" else schema
         always = of.get("required", [])

@@ -51,9 +51,9 @@ class Reader:
         if answer.is_error:
             raise AssertionError(f"{tool.name} {given}: {document['error']}")
         found = document["result"] if set(document) == {"result"} else document
-        command = (
-            tool.name.replace("_", " ", 1) if tool.name.replace("_", " ", 1) in self.schemas else tool.name
-        )
-        if command.replace("_", "-") in self.schemas and not given.get("dry_run"):
-            jsonschema.validate(found, self.schemas[command.replace("_", "-")])
+        name = tool.name.replace("_", " ", 1)
+        name = name if name in self.schemas else tool.name.replace("_", "-")
+        name += " --dry-run" if given.get("dry_run") else ""
+        if name in self.schemas:
+            jsonschema.validate(found, self.schemas[name])
         return found

@@ -1,4 +1,7 @@
-"""A client that reads only the tools' descriptions does twenty tasks; verifiers recompute, and refuse wrong answers."""
+"""A client that reads only the tools' descriptions does twenty tasks; verifiers recompute, and refuse wrong answers.
+
+A second one knows ``llms.txt`` alone. Here it does the light tasks; ``python -m benchmarks.agents`` has all of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 from mcp import Client
 
 from tests.agents.client import Reader
+from tests.agents.from_text import DOES, NotInTheText, Typist
 from tests.agents.tasks import TASKS, wrong
 from workbench.commands.agents.server import ToolServer, server_of
 
@@ -50,6 +54,26 @@ def test_tasks_about_saved_things(task, folder):
 @pytest.mark.parametrize("task", HEAVY, ids=lambda task: task.name)
 def test_tasks_that_measure(task, folder):
     verify(task, folder, seed=2)
+
+
+@pytest.mark.parametrize("task", LIGHT, ids=lambda task: task.name)
+def test_tasks_done_from_the_text_alone(task, folder):
+    facts = task.draw(random.Random(3), folder)
+    answer, expected = DOES[task.name](Typist(), facts), task.truth(facts, folder)
+    assert task.accepts(answer, expected), f"{task.name} with {facts}: {answer}, not {expected}"
+
+
+def test_the_second_client_types_and_reads_only_what_the_text_names(folder):
+    typist = Typist()
+    assert set(DOES) == {task.name for task in TASKS}
+    for command, words in (("circuit export", ("published:ioi",)), ("circuit show", ("x", "--quiet"))):
+        with pytest.raises(NotInTheText):
+            typist.line(command, *words)
+    with pytest.raises(NotInTheText):
+        typist.read({"heads": 26}, "heads")
+    assert typist.read({"rows": [{"effect": 2}]}, "rows[].effect") == [2]
+    with pytest.raises(RuntimeError, match="no file nofile"):
+        typist.ask("circuit show", "nofile")
 
 
 def test_there_are_at_least_twenty():

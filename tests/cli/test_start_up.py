@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.circuits import scores
+from workbench.circuits.files import save_circuit, save_scores
+
 ROOT = Path(__file__).parents[2]
 # What is typed, the exit code, and what is said on stdout or stderr.
 TABLES = [
@@ -148,10 +153,26 @@ print(json.dumps([failed, sorted(needed)]))
 ABLATE = "ablate -m zoo:ioi -t ioi -n 8 -q -o table"
 
 
-def test_nothing_is_loaded_before_it_is_needed(tmp_path):
-    """Tables, plans and mistakes need no torch, a small sweep of a built-in model nothing heavier."""
+@pytest.fixture
+def cut(tmp_path_factory):
+    """Lines that make smaller circuits of saved ones, in a folder of their own."""
+    folder, given = tmp_path_factory.mktemp("cut"), scores(seed=3)
+    save_circuit(given.top(25), folder / "found")
+    save_scores(given, folder / "found" / "scores.safetensors")
+    return [
+        (f"circuit keep {folder}/found --keep 20 -o {folder}/kept --json", 0, '"edges": 20,'),
+        (f"circuit without published:ioi --node a9.h9@end -o {folder}/less --json", 0, '"edges_before"'),
+        (f"circuit prune {folder}/kept -o {folder}/pruned --json", 0, '"edges": 20,'),
+        (f"circuit view {folder}/kept -o {folder}/kept.html", 0, "kept.html"),
+        (f"circuit diff {folder}/kept {folder}/found", 0, "20"),
+        (f"circuit export {folder}/kept -f dot -o {folder}/kept.dot", 0, "kept.dot"),
+    ]
+
+
+def test_nothing_is_loaded_before_it_is_needed(tmp_path, cut):
+    """Tables, plans, mistakes and smaller circuits need no torch, a small sweep of a built-in model nothing heavier."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, json.dumps(TABLES + PLANS + MISTAKES), ABLATE],
+        [sys.executable, "-c", CODE, json.dumps(TABLES + PLANS + cut + MISTAKES), ABLATE],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import jsonschema
 import pytest
 
-from tests.json_schemas import inferred, merged, printed, table_of
+import cli.app
+from tests.json_schemas import DRY, inferred, merged, printed, table_of
 from workbench.commands.agents.guide import schemas
 from workbench.commands.agents.tools import CALLED
 from workbench.core.command import COMMANDS
 
+ROOT = Path(__file__).parents[2]
 LIGHT = (
     "model list",
     "task list",
@@ -23,10 +26,27 @@ LIGHT = (
 )
 
 
-def test_every_command_that_programs_call_has_a_schema():
-    assert set(schemas()) >= set(CALLED) and set(schemas()) <= set(COMMANDS)
+def test_every_command_has_a_schema_of_its_result_of_its_dry_run_and_of_errors():
+    commands = {name: COMMANDS.get(name) for name, _ in COMMANDS.items()}
+    dry = {name + DRY for name, form in commands.items() if "dry_run" in form.declared.offers}
+    assert set(schemas()) == {"error", *commands, *dry} and set(CALLED) <= set(commands)
     for schema in schemas().values():
         jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema.get("type")  # an empty schema would let anything pass
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert all(f"\n| `{name}` | " in page for name in schemas() if name != "error")
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [("model show zoo:ioy", 1), ("ablate -t ioi", 2), ("circuit show --nonsense x", 2)]
+)
+def test_errors_keep_to_their_schema_and_say_their_exit_code(line, code, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["workbench", *line.split(), "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.app.main()
+    document = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, schemas()["error"])
+    assert document["error"]["exit_code"] == ended.value.code == code
 
 
 @pytest.mark.parametrize("line", LIGHT)

@@ -7,12 +7,12 @@ import torch
 
 from workbench.core.errors import OptionError, ShapeError, TaskError, unknown
 from workbench.engine.answers import Answers
-from workbench.engine.metrics import get_metric, list_metrics
+from workbench.engine.metrics import get_metric, list_metrics, spelled_rightly
 from workbench.tasks.alignment import AlignedPairs
 from workbench.tasks.pairs import Pairs
 
 
-def answers(correct, incorrect) -> Answers:
+def answers(correct, incorrect, *, whole=False) -> Answers:
     rows = len(correct)
     aligned = AlignedPairs(
         pairs=Pairs(items=(), task="t"),
@@ -23,13 +23,17 @@ def answers(correct, incorrect) -> Answers:
         positions=({},) * rows,
         dropped=(),
         prepend_bos=False,
+        read_at=tuple(tuple(range(len(row))) for row in correct) if whole else (),
     )
     return Answers.of(aligned)
 
 
 def value(name, logits, correct, incorrect, clean=None):
     tensors = [None if t is None else torch.tensor(t, dtype=torch.float64) for t in (logits, clean)]
-    return get_metric(name)(tensors[0], answers(correct, incorrect), tensors[1]).tolist()
+    metric = get_metric(name)
+    if metric.whole_answers:
+        tensors = [None if t is None else t[:, None] for t in tensors]
+    return metric(tensors[0], answers(correct, incorrect, whole=metric.whole_answers), tensors[1]).tolist()
 
 
 P = [[log(0.5), log(0.2), log(0.2), log(0.1)]]  # logits whose softmax is 0.5, 0.2, 0.2, 0.1
@@ -111,7 +115,7 @@ def test_every_metric_states_unit_direction_and_gives_one_value_per_pair(metric)
     shape = (5, 7) if metric.reads == "answer" else (5, 4, 7)
     logits = torch.randn(*shape, generator=generator, requires_grad=True)
     clean = torch.randn(*shape, generator=generator)
-    found = answers([[1], [2, 3], [4], [5], [6, 0]], [[0], [1], [2, 3], [4], [5]])
+    found = answers([[1], [2, 3], [4], [5], [6, 0]], [[0], [1], [2, 3], [4], [5]], whole=metric.whole_answers)
     values = metric(logits, found, clean)
     assert values.shape == (5,) and values.dtype == logits.dtype
     assert metric.unit and metric.direction in (1, -1) and metric.describe and metric.to_dict()["unit"]
@@ -126,7 +130,7 @@ def test_gradients_are_right(metric):
     shape = (3, 6) if metric.reads == "answer" else (3, 4, 6)
     logits = torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
     clean = torch.randn(*shape, generator=generator, dtype=torch.float64)
-    found = answers([[1], [2, 3], [4]], [[0], [1], [2, 3]])
+    found = answers([[1], [2, 3], [4]], [[0], [1], [2, 3]], whole=metric.whole_answers)
     assert torch.autograd.gradcheck(lambda x: metric(x, found, clean), (logits,))
 
 
@@ -137,6 +141,18 @@ def test_gradients_are_right(metric):
 def test_direction_says_which_way_the_behavior_goes(name, better):
     bad, good = [[3.0, 0.0, 1.0]], [[0.0, 3.0, 1.0]]
     assert (value(name, good, [[1]], [[0]])[0] - value(name, bad, [[1]], [[0]])[0]) * better > 0
+
+
+def test_a_whole_answer_sums_the_log_probabilities_of_its_tokens():
+    logits = torch.tensor([[P[0], P[0], P[0]]] * 2, dtype=torch.float64)
+    found = answers([[1, 3], [0]], [[], []], whole=True)  # two tokens, and one
+    metric = get_metric("answer-logprob")
+    assert metric(logits, found).tolist() == pytest.approx([log(0.2) + log(0.1), log(0.5)])
+    twice = found.repeat(2)
+    assert metric(logits.repeat(2, 1, 1), twice).tolist() == pytest.approx(2 * metric(logits, found).tolist())
+    assert spelled_rightly(logits, found).tolist() == [0, 1]  # greedy decoding says token 0
+    with pytest.raises(OptionError, match="read as one token each"):
+        metric(logits, answers([[1], [0]], [[], []]))
 
 
 def test_what_does_not_line_up_is_refused():

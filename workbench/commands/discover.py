@@ -286,6 +286,7 @@ def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
         metric=runs.metric,
         batch_tokens=runs.batch_tokens,
         with_tower=asked.with_tower,
+        **runs.pairs.manner,
         **runs.pairs.pairs.options,
     )
     tell_dropped(judged, note)

@@ -290,6 +290,7 @@ def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, s
             metric=metric,
             batch_tokens=runs.batch_tokens,
             with_tower=runs.wiring.with_tower,
+            **runs.pairs.manner,
             **(case.options or {}),
         )
     except WorkbenchError as problem:

@@ -43,6 +43,7 @@ def open_runs(*, note: Note = silent, **asked: Any) -> PairedRuns:
         metric=opening.metric,
         batch_tokens=opening.batch_tokens,
         with_tower=opening.with_tower,
+        **opening.manner,
         **opening.chosen(),
     )
     tell_dropped(runs, note)
@@ -97,5 +98,5 @@ def pairs_of(runs: PairedRuns) -> dict[str, Any]:
     pairs = runs.pairs.pairs
     own = {name: getattr(pairs, name) for name in ("task", "split", "seed", "corruption", "digest")}
     dropped = [one.to_dict() for one in runs.pairs.dropped]
-    more = {"source": pairs.source, "options": dict(pairs.options), "dropped": dropped}
+    more = {**runs.manner, "source": pairs.source, "options": dict(pairs.options), "dropped": dropped}
     return {**own, "n": runs.n_pairs, **more}

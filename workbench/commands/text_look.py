@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.commands.asked.text_look import BOS
+from workbench.commands.asked.inputs import bos_of
 from workbench.commands.forms.text_look import LookAtPrompt
 from workbench.core.atomic import write_output
 from workbench.core.job import Job
@@ -14,9 +14,8 @@ from workbench.model.open import open_model
 def look_at_prompt(asked: LookAtPrompt, job: Job) -> PromptLook:
     """Say what comes next, from which layer on, and which heads make it so."""
     model = open_model(asked.model, **asked.opening())
-    bos = None if asked.bos is None else BOS[asked.bos]
     found: PromptLook = look(
-        model, asked.text, answers=asked.answers, top=asked.top, bos=bos, chat=asked.chat
+        model, asked.text, answers=asked.answers, top=asked.top, bos=bos_of(asked.bos), chat=asked.chat
     )
     if asked.out is not None:
         write_output(asked.out, found.page())

@@ -50,9 +50,17 @@ def measured_on(model: str, provenance: Mapping[str, Any]) -> str:
 
 
 def with_standing(provenance: Mapping[str, Any]) -> str:
-    """Say what stood on a model when something was measured, as the end of a title; empty where nothing did."""
-    standing = provenance.get("standing")
-    return f" with {'; '.join(map(str, standing))}" if standing else ""
+    """Say what stood on a model when something was measured, and how prompts became tokens where that was not as
+    usual, as the end of a title; empty where there is nothing to say.
+
+    >>> with_standing({"chat": True, "bos": "off"})
+    ' with prompts in its chat template; no token that starts a prompt'
+    """
+    said = [str(one) for one in provenance.get("standing") or ()]
+    said += ["prompts in its chat template"] if provenance.get("chat") else []
+    bos = {"on": "a token that starts a prompt", "off": "no token that starts a prompt"}
+    said += [bos[word] for word in (provenance.get("bos"),) if word in bos]
+    return f" with {'; '.join(said)}" if said else ""
 
 
 def versions() -> dict[str, str]:

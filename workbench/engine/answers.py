@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,18 @@ from workbench.tasks.alignment import AlignedPairs
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Answer tokens of some pairs; a mask is false where a pair has fewer answers than the widest."""
+    """Answer tokens of some pairs; a mask is false where a pair has fewer answers than the widest.
+
+    Attributes:
+        read_at: Where a pair's answer is one of several tokens: the positions whose logits predict ``correct``, which
+            then are the tokens of one answer in their order. None where every answer is one token, read at the end.
+    """
 
     correct: Int[Tensor, "pair k"]
     correct_mask: Bool[Tensor, "pair k"]
     incorrect: Int[Tensor, "pair j"]
     incorrect_mask: Bool[Tensor, "pair j"]
+    read_at: Int[Tensor, "pair k"] | None = None
 
     @classmethod
     def of(cls, aligned: AlignedPairs, device: torch.device | str = "cpu") -> Answers:
@@ -28,27 +34,34 @@ class Answers:
         correct, correct_mask = _padded(aligned.correct, device)
         incorrect, incorrect_mask = _padded(aligned.incorrect, device)
         return cls(
-            correct=correct, correct_mask=correct_mask, incorrect=incorrect, incorrect_mask=incorrect_mask
+            correct=correct,
+            correct_mask=correct_mask,
+            incorrect=incorrect,
+            incorrect_mask=incorrect_mask,
+            read_at=_padded(aligned.read_at, device)[0] if aligned.read_at else None,
         )
 
     def __len__(self) -> int:
         return len(self.correct)
 
     def __getitem__(self, index: slice | Int[Tensor, " some"]) -> Answers:
-        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
-        return Answers(**{name: getattr(self, name)[index] for name in names})
+        return self._each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str) -> Answers:
         """Return the same answers on another device."""
-        names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
-        return Answers(**{name: getattr(self, name).to(device) for name in names})
+        return self._each(lambda tensor: tensor.to(device))
 
     def repeat(self, times: int) -> Answers:
         """Return the answers ``times`` times after each other, for interventions stacked along the batch."""
         if times == 1:
             return self
+        return self._each(lambda tensor: tensor.repeat(times, 1))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Answers:
+        """The same with every tensor changed."""
         names = ("correct", "correct_mask", "incorrect", "incorrect_mask")
-        return Answers(**{name: getattr(self, name).repeat(times, 1) for name in names})
+        read_at = None if self.read_at is None else change(self.read_at)
+        return Answers(**{name: change(getattr(self, name)) for name in names}, read_at=read_at)
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:

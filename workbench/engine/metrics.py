@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.bounds import read_bytes
@@ -36,6 +36,7 @@ class Metric:
         fn: ``(logits, answers, clean) -> (pair,)``; never averages.
         differentiable: Whether gradients of it mean anything.
         reads_answers_only: Whether the logits of all other tokens leave it as it is, so that they need not be there.
+        whole_answers: Whether it reads an answer token by token: answers may then be several tokens long.
         describe: The definition in one line.
         source: For a user's function: its file and the start of the file's SHA-256.
     """
@@ -48,6 +49,7 @@ class Metric:
     fn: MetricFunction = field(repr=False)
     differentiable: bool = True
     reads_answers_only: bool = False
+    whole_answers: bool = False
     describe: str = ""
     source: str = ""
 
@@ -162,6 +164,41 @@ def nll(
     return -logprobs.masked_fill(~answers.correct_mask, -torch.inf).logsumexp(1)
 
 
+def answer_logprob(
+    logits: Float[Tensor, "pair pos d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """Log-probability of the whole correct answer, summed over its tokens, in nats; 0 is certainty.
+
+    ``sum_i log p(a_i | prompt, a_1 .. a_(i-1))``: the prompt is followed by all tokens of the answer but the last.
+
+    Raises:
+        OptionError: if the answers were not read as whole answers.
+    """
+    picked, tokens = _spelled(logits, answers)
+    found = picked.log_softmax(-1).gather(2, tokens[..., None]).squeeze(2)  # (pair, k)
+    return found.masked_fill(~answers.correct_mask, 0).sum(1)
+
+
+def spelled_rightly(logits: Float[Tensor, "pair pos d_vocab"], answers: Answers) -> Float[Tensor, " pair"]:
+    """Return 1 where every token of the whole answer has the highest logit in its turn, as greedy decoding picks it."""
+    picked, tokens = _spelled(logits, answers)
+    best = (picked.argmax(-1) == tokens) | ~answers.correct_mask
+    return _where_finite(picked.flatten(1), best.all(1).to(logits.dtype))
+
+
+def _spelled(
+    logits: Float[Tensor, "pair pos d_vocab"], answers: Answers
+) -> tuple[Float[Tensor, "pair k d_vocab"], Int[Tensor, "pair k"]]:
+    """The logits that predict the tokens of each answer, and these tokens."""
+    if answers.read_at is None:
+        raise OptionError(
+            "the answers were read as one token each; answer-logprob reads them token by token",
+            hint='give pairs as text: paired_runs(model, pairs, metric="answer-logprob")',
+        )
+    rows = torch.arange(len(logits), device=logits.device)[:, None]
+    return logits[rows, answers.read_at], answers.correct
+
+
 def accuracy(
     logits: Float[Tensor, "pair d_vocab"], answers: Answers, clean: Tensor | None = None
 ) -> Float[Tensor, " pair"]:
@@ -232,6 +269,7 @@ for _made in (
     _metric("prob-difference", "probability", 1, prob_difference),
     _metric("kl", "nats", -1, kl, needs_clean=True),
     _metric("nll", "nats", -1, nll),
+    _metric("answer-logprob", "nats", 1, answer_logprob, reads="all", whole_answers=True),
     _metric("accuracy", "fraction", 1, accuracy, differentiable=False),
     _metric("rank", "rank", -1, rank, differentiable=False),
     _metric("embedding-similarity", "cosine", 1, embedding_similarity, needs_clean=True, reads="all"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Scores
 from workbench.core.errors import OptionError, expect
-from workbench.engine.metrics import Metric
+from workbench.engine.metrics import Metric, get_metric, metric_from_file
 from workbench.engine.paired_runs import BATCH_TOKENS, PairedRuns, align_to
 from workbench.engine.user_function import MetricFunction
 from workbench.model.lens import check_opened, is_bridge
@@ -41,6 +41,8 @@ _OPENING = (
     "corruption",
     "metric",
     "with_tower",
+    "bos",
+    "chat",
 )  # of paired_runs; seed is often the function's own
 
 
@@ -55,6 +57,8 @@ def paired_runs(
     metric: str | Metric | MetricFunction | None = None,
     batch_tokens: int = BATCH_TOKENS,
     with_tower: bool = False,
+    bos: bool | None = None,
+    chat: bool = False,
     **options: Any,
 ) -> PairedRuns:
     """Make runs of a task on a model, in the form its tokenizer can align.
@@ -66,6 +70,8 @@ def paired_runs(
         metric: A name, ``file.py:function``, a ``Metric``, or a function of logits and answers that returns one
             value per pair.
         with_tower: Edges and circuits are of the tower that sees and the language model together.
+        bos: Whether a token that starts a prompt comes first; by default as the model reads.
+        chat: Put every prompt into the model's chat template, as the user's message.
 
     Returns:
         Runs of aligned pairs, with the metric of both; nothing has been run yet.
@@ -82,9 +88,13 @@ def paired_runs(
     """
     if not isinstance(model, Sealed):
         check_opened(model)
-    how: dict[str, Any] = {"metric": metric, "batch_tokens": batch_tokens, "with_tower": with_tower}
+    chosen = None if metric is None else get_metric(metric)
+    how: dict[str, Any] = {"metric": chosen, "batch_tokens": batch_tokens, "with_tower": with_tower}
     if isinstance(task, AlignedPairs):
+        _require_as_read(task, bos=bos, chat=chat)
         return PairedRuns(model, task, **how)
+    whole = chosen is not None and chosen.whole_answers
+    manner: dict[str, Any] = {"bos": bos, "chat": chat}
     if not isinstance(task, str | Path) or is_file(str(task)):
         if options:
             raise OptionError(
@@ -92,8 +102,9 @@ def paired_runs(
                 hint="leave them out, or name a task",
             )
         given = given_pairs(task, n=n, seed=seed, corruption=corruption)
-        return PairedRuns(model, align_to(model, given), **how)
-    reading = reading_of_model(model)
+        whole = whole or (chosen is None and metric_from_file(given.metric).whole_answers)
+        return PairedRuns(model, align_to(model, given, whole_answers=whole, **manner), **how)
+    reading = reading_of_model(model).asked(whole_answers=whole, **manner)
     aligned = fit_pairs(
         str(task),
         reading.tokenizer,
@@ -105,6 +116,15 @@ def paired_runs(
         **options,
     )
     return PairedRuns(model, aligned, **how)
+
+
+def _require_as_read(pairs: AlignedPairs, *, bos: bool | None, chat: bool) -> None:
+    """Do nothing if aligned pairs were read as is asked for."""
+    if (bos is not None and bos != pairs.prepend_bos) or (chat and not pairs.chat):
+        raise OptionError(
+            "bos and chat decide how pairs become tokens; these pairs are tokens already",
+            hint="give pairs as text: pairs.pairs",
+        )
 
 
 @overload

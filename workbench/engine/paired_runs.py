@@ -28,6 +28,7 @@ from workbench.engine.distribute import Here
 from workbench.engine.metrics import Metric, get_metric, metric_from_file
 from workbench.engine.passes import Passes
 from workbench.engine.user_function import MetricFunction
+from workbench.model.architecture import describe
 from workbench.model.captions import captioned, is_captioned, with_captions
 from workbench.model.hooks import hook_name
 from workbench.model.pixels import with_pictures
@@ -39,6 +40,7 @@ from workbench.model.settings import BATCH_TOKENS
 from workbench.model.sight import sight_of
 from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
+from workbench.tasks.whole_answers import single, whole
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -93,12 +95,15 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         self._runs: dict[RunName, tuple[np.ndarray, np.ndarray | None]] = {}
         if isinstance(pairs, AlignedPairs) and not isinstance(model, Sealed):  # those are of its own reading
             require_ids(model, pairs)
-        self.pairs = pairs if isinstance(pairs, AlignedPairs) else align_to(model, pairs)
+        named = pairs.pairs if isinstance(pairs, AlignedPairs) else pairs
+        chosen = get_metric(metric_from_file(named.metric) if metric is None else metric)
+        if not isinstance(pairs, AlignedPairs):
+            pairs = align_to(model, pairs, whole_answers=chosen.whole_answers)
+        self.pairs = whole(pairs) if chosen.whole_answers else single(pairs, chosen.name)
         if self.pairs.captions and not isinstance(model, Sealed) and not is_captioned(model):
             model = captioned(model)
-        chosen = metric_from_file(self.pairs.pairs.metric) if metric is None else metric
         found = model.wiring if isinstance(model, Sealed) else wiring(model)
-        super().__init__(model, found.joined() if with_tower else found, get_metric(chosen))
+        super().__init__(model, found.joined() if with_tower else found, chosen)
         if self.metric.reads == "answer" and not self.wiring.has_lm_head:
             sight = None if isinstance(model, Sealed) else sight_of(model)
             if sight is not None and sight.captions is not None:
@@ -357,12 +362,23 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             "n_pairs": self.n_pairs,
             "n_dropped": len(self.pairs.dropped),
             "prepend_bos": self.pairs.prepend_bos,
+            **self.manner,
             "tokens": self.tokens_digest,
             "metric": self.metric.name,
             "metric_source": self.metric.source,
             "convention": CONVENTION,
             **({"tower": self._tower_convention} if self.wiring.with_tower else {}),
         }
+
+    @property
+    def manner(self) -> dict[str, Any]:
+        """How prompts became tokens where that is not as usual: ``chat``, and ``bos`` as on or off."""
+        usual = (
+            self._of.reading.prepend_bos if isinstance(self._of, Sealed) else describe(self._of).prepend_bos
+        )
+        own = self.pairs.prepend_bos
+        said: dict[str, Any] = {"chat": True} if self.pairs.chat else {}
+        return said | ({} if own == usual else {"bos": "on" if own else "off"})
 
     @property
     def _tower_convention(self) -> str:
@@ -373,11 +389,25 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         return printable(f"<PairedRuns {text}>")
 
 
-def align_to(model: TransformerBridge | Sealed, pairs: Pairs, *, minimum: int = 1) -> AlignedPairs:
+def align_to(
+    model: TransformerBridge | Sealed,
+    pairs: Pairs,
+    *,
+    minimum: int = 1,
+    bos: bool | None = None,
+    chat: bool = False,
+    whole_answers: bool = False,
+) -> AlignedPairs:
     """Align pairs with a model's tokenizer, BOS and context length.
+
+    Args:
+        bos: Whether a token that starts a prompt comes first; by default as the model reads.
+        chat: Put every prompt into the model's chat template, as the user's message.
+        whole_answers: Correct answers may have several tokens.
 
     Raises:
         TaskError: if the model has no tokenizer, or too few pairs align.
+        OptionError: if the model does not read so.
     """
-    reading = reading_of_model(model)
+    reading = reading_of_model(model).asked(bos=bos, chat=chat, whole_answers=whole_answers)
     return align(pairs, reading.tokenizer, minimum=minimum, **reading.options)

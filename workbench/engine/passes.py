@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.core.errors import ModelError
 from workbench.engine.answers import Answers, arrays
 from workbench.engine.batch import Batch, RunName
-from workbench.engine.metrics import Metric, accuracy
+from workbench.engine.metrics import Metric, accuracy, spelled_rightly
 from workbench.engine.watched_model import WatchedModel
 from workbench.model import hooks
 from workbench.model.blocks import Blocks, Hook, is_walked
@@ -308,6 +308,9 @@ class Passes(WatchedModel):
         if rightly is None or not self.wiring.has_lm_head:
             return
         times = len(output) // len(batch)
+        if self.metric.whole_answers:
+            rightly.append(spelled_rightly(output, batch.answers.repeat(times)))
+            return
         if self.metric.reads == "all":
             rows = torch.arange(len(output), device=output.device)
             output = output[rows, batch.answer_pos.repeat(times)]

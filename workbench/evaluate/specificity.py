@@ -124,6 +124,7 @@ def _opened(runs: PairedRuns, name: str) -> PairedRuns:
         n=runs.n_pairs,
         batch_tokens=runs.batch_tokens,
         with_tower=runs.wiring.with_tower,
+        **runs.pairs.manner,
         **how,
     )
 

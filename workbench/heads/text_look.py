@@ -24,6 +24,7 @@ from workbench.model.outputs import require_words
 from workbench.model.probe import record
 from workbench.model.reading import require_tokens
 from workbench.tasks.alignment import AlignedPairs
+from workbench.tasks.chat import in_template
 from workbench.tasks.pairs import Pair, Pairs
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def look(
         raise ModelError(
             "the model fills gaps and predicts no next token", hint="workbench heads shows its patterns"
         )
-    shown = _in_template(model, text) if chat else text
+    shown = in_template(text, model.tokenizer) if chat else text
     ids, with_bos, notes = _ids_of(model, shown, bos, chat)
     logits = forward(model, _row(model, ids), last_only=True)[0, -1].double()
     probabilities, order = logits.softmax(-1), logits.argsort(descending=True, stable=True)
@@ -110,19 +111,6 @@ def _row(model: TransformerBridge, ids: Sequence[int]) -> Int[Tensor, "row pos"]
 
 def _token(model: TransformerBridge, token: int) -> str:
     return model.tokenizer.decode([token])
-
-
-def _in_template(model: TransformerBridge, text: str) -> str:
-    """The text as a user's message in the model's own chat template, up to where the answer begins.
-
-    Raises:
-        OptionError: if the tokenizer has no such template.
-    """
-    tokenizer = model.tokenizer
-    if not getattr(tokenizer, "chat_template", None):
-        raise OptionError("the model's tokenizer has no chat template", hint="leave out --chat")
-    messages = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def _ids_of(

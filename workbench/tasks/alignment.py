@@ -13,12 +13,14 @@ import numpy as np
 from workbench.core.errors import TaskError
 from workbench.core.show import Shown
 from workbench.tasks.captions import CaptionAligner, Captions
+from workbench.tasks.chat import in_chat_template
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.picture_ids import PictureAligner
 from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.prompt_tokens import Drop
 from workbench.tasks.token_ids import Aligner
+from workbench.tasks.whole_answers import require_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,7 +52,8 @@ _NEEDED = {
     '"b.png"}) of its size and on its grid, with one image token in the text where it reads words',
     "embedding": "leave out tokens that were added to the tokenizer after the model was made, or resize its embedding",
     "position": "a named position must be the same token index in clean and corrupted",
-    "answer": "every pair needs a correct answer, and each answer must be exactly one token",
+    "answer": "every pair needs a correct answer, and each answer must be exactly one token; --metric answer-logprob "
+    "reads one answer of several tokens for each pair",
     "output": "every answer must be one of the model's outputs: a class by its name, or a token that it can predict",
     "same-answer": "correct and incorrect answers must be different tokens",
 }
@@ -86,6 +89,10 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         sets: Name -> token indices, for pairs with a picture: ``image``, ``background``, ``class`` and the regions of
             the pair. Where a region is elsewhere in the other picture, it is at both places. Empty without pictures.
         captions: Captions of each pair that its picture is compared with; empty where a model compares none.
+        read_at: Of pairs with whole answers: the token index after which each token of ``correct``, which then is one
+            answer in its order, comes next. Both prompts are followed by all its tokens but the last. Empty where every
+            answer is one token.
+        chat: Whether the prompts stand in the model's chat template.
     """
 
     pairs: Pairs
@@ -98,9 +105,16 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
     prepend_bos: bool
     sets: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     captions: tuple[Captions, ...] = ()
+    read_at: tuple[tuple[int, ...], ...] = ()
+    chat: bool = False
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    @property
+    def manner(self) -> dict[str, bool]:
+        """How the prompts became tokens, as arguments of ``paired_runs``."""
+        return {"bos": self.prepend_bos, "chat": self.chat}
 
     @property
     def position_names(self) -> tuple[str, ...]:
@@ -159,12 +173,13 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
         if not isinstance(index, slice):
             raise TypeError("take aligned pairs by slice; single pairs are in .pairs")
         names = ("pairs", "clean", "corrupted", "correct", "incorrect", "positions", "sets", "captions")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+        cut = {name: getattr(self, name)[index] for name in (*names, "read_at")}
+        return replace(self, **cut)
 
     def subset(self, indices: Sequence[int]) -> AlignedPairs:
         """These pairs in this order; one may come twice."""
         names = ["clean", "corrupted", "correct", "incorrect", "positions"]
-        names += [name for name in ("sets", "captions") if getattr(self, name)]
+        names += [name for name in ("sets", "captions", "read_at") if getattr(self, name)]
         chosen: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in indices) for name in names}
         return replace(self, pairs=replace(self.pairs, items=tuple(self.pairs[i] for i in indices)), **chosen)
 
@@ -190,6 +205,8 @@ def align(
     other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
     sight: Sight | None = None,
+    whole_answers: bool = False,
+    chat: bool = False,
     minimum: int = 1,
 ) -> AlignedPairs:
     """Tokenize pairs and keep those in which clean and corrupted line up token by token.
@@ -212,6 +229,9 @@ def align(
             picture takes.
         other_inputs: Token ids that stand for something else than text, and for what: pairs with one are dropped.
         outputs: Where answers are looked up; by default any token will do.
+        whole_answers: A correct answer may have several tokens; both prompts are followed by all of them but the last.
+            A pair needs exactly one, and its incorrect ones are not read.
+        chat: Put every prompt into the tokenizer's chat template, as the user's message.
         minimum: Fewest pairs that must be left.
 
     Raises:
@@ -223,8 +243,12 @@ def align(
             hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False",
         )
     of_text: dict[str, Any] = {"n_ctx": n_ctx, "special_tokens": special_tokens, "d_vocab": d_vocab}
-    of_text |= {"prepend_bos": prepend_bos, "other_inputs": other_inputs}
-    found = _aligned(pairs, _aligner(tokenizer, sight, outputs, of_text), prepend_bos=prepend_bos)
+    of_text |= {"prepend_bos": prepend_bos, "other_inputs": other_inputs, "whole_answers": whole_answers}
+    shown = in_chat_template(pairs, tokenizer) if chat else pairs
+    work = _aligner(tokenizer, sight, outputs, of_text)
+    if whole_answers:
+        require_whole(work, outputs, special_tokens=special_tokens)
+    found = replace(_aligned(shown, work, prepend_bos=prepend_bos), chat=chat)
     if len(found) < minimum:
         raise too_few(found, minimum, hint=_hint(found))
     return found
@@ -276,7 +300,12 @@ def _aligned(
         prepend_bos=prepend_bos,
         sets=tuple(sets) if any(sets) else (),
         captions=() if beside is None else tuple(map(beside, kept)),
+        read_at=tuple(map(_read_at, correct, positions)) if getattr(work, "whole_answers", False) else (),
     )
+
+
+def _read_at(answer: Sequence[int], positions: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(range(positions["end"], positions["end"] + len(answer)))
 
 
 def too_few(

@@ -31,6 +31,8 @@ def fit_pairs(
     other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
     sight: Sight | None = None,
+    whole_answers: bool = False,
+    chat: bool = False,
     minimum: int = 1,
     n: int = 100,
     seed: int = 0,
@@ -66,6 +68,8 @@ def fit_pairs(
                 other_inputs=other_inputs,
                 outputs=outputs,
                 sight=sight,
+                whole_answers=whole_answers,
+                chat=chat,
                 minimum=0,
             )
         )

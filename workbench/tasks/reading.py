@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.errors import OptionError
 from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
@@ -28,6 +29,8 @@ class Reading:
         other_inputs: Token ids that stand for something else than text (a picture), and for what.
         outputs: Where its answers are looked up.
         sight: How it takes pictures; None where it takes none.
+        whole_answers: Whether an answer is read token by token (`Metric.whole_answers`).
+        chat: Whether prompts are put into its chat template.
     """
 
     name: str
@@ -39,12 +42,31 @@ class Reading:
     other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
     sight: Sight | None = None
+    whole_answers: bool = False
+    chat: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
         """The reading as arguments of ``align`` and ``fit_pairs``, after the tokenizer."""
         names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "other_inputs", "outputs", "sight")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in (*names, "whole_answers", "chat")}
+
+    def asked(self, *, bos: bool | None = None, chat: bool = False, whole_answers: bool = False) -> Reading:
+        """Return the same reading with what somebody asks for in place of what is usual.
+
+        Args:
+            bos: Whether BOS comes first; by default as the model reads.
+
+        Raises:
+            OptionError: if the model does not read so.
+        """
+        if bos not in (None, self.prepend_bos) and (self.special_tokens or self.tokenizer is None):
+            raise OptionError(
+                f"{self.name} puts its own marks around a text; a BOS token is not asked for",
+                hint="leave out --bos",
+            )
+        first = self.prepend_bos if bos is None else bos
+        return replace(self, prepend_bos=first, chat=chat, whole_answers=whole_answers)
 
 
 def is_file(task: str) -> bool:

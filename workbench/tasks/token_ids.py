@@ -36,8 +36,9 @@ class Aligner:
     other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
     sight: Sight | None = None
+    whole_answers: bool = False
     prompts: dict[str, PromptTokens] = field(default_factory=dict)
-    answers: dict[tuple[str, str], int | Drop] = field(default_factory=dict)
+    answers: dict[tuple[str, str], tuple[int, ...] | Drop] = field(default_factory=dict)
 
     def read_ahead(self, pairs: Pairs) -> None:
         """Tokenize all prompts in one call: ten times faster than one by one."""
@@ -114,8 +115,6 @@ class Aligner:
             self._check_embedded(side, ids, shown=pair.image is not None)
         if len(clean_ids) != len(corrupted_ids):
             raise different_length(clean, corrupted, len(clean_ids), len(corrupted_ids))
-        if self.n_ctx is not None and len(clean_ids) > self.n_ctx:
-            raise Drop("context", f"{len(clean_ids)} tokens, the model's context holds {self.n_ctx}")
         positions = {
             name: position_of(name, *spans, clean, corrupted) for name, spans in pair.positions.items()
         }
@@ -123,11 +122,12 @@ class Aligner:
         if shift != other_shift:
             raise Drop("length", "only one of the two prompts starts with the BOS token")
         prompt = self.prompts[pair.clean]
-        correct = self._answers(pair, prompt, pair.correct)
-        if not correct:
-            raise Drop("answer", "there is no correct answer")
-        incorrect = self._answers(pair, prompt, pair.incorrect)
-        for answer, token in zip(pair.incorrect, incorrect, strict=True):
+        correct, incorrect = self._both_answers(pair, prompt)
+        followed = correct[:-1] if self.whole_answers else ()
+        clean_ids, corrupted_ids = [*clean_ids, *followed], [*corrupted_ids, *followed]
+        if self.n_ctx is not None and len(clean_ids) > self.n_ctx:
+            raise Drop("context", f"{len(clean_ids)} tokens, the model's context holds {self.n_ctx}")
+        for answer, token in zip(pair.incorrect if incorrect else (), incorrect, strict=True):
             if token in correct:
                 other = pair.correct[correct.index(token)]
                 raise Drop(
@@ -222,9 +222,27 @@ class Aligner:
         if other:
             raise Drop("not text", f"the {side} prompt: {next(iter(other.values()))}", other)
 
-    def _answers(self, pair: Pair, prompt: PromptTokens, answers: Sequence[str]) -> tuple[int, ...]:
+    def _both_answers(self, pair: Pair, prompt: PromptTokens) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of correct and incorrect answers; of whole answers the tokens of the one that is correct.
+
+        Raises:
+            Drop: if they are not what the metric reads.
+        """
+        if not pair.correct:
+            raise Drop("answer", "there is no correct answer")
         if self.outputs.classes:
-            return tuple(class_of(self.outputs, answer) for answer in answers)
+            found = ([class_of(self.outputs, one) for one in side] for side in (pair.correct, pair.incorrect))
+            return tuple(next(found)), tuple(next(found))
+        if self.whole_answers:
+            if len(pair.correct) > 1:
+                reason = f"there are {len(pair.correct)} correct answers; a whole answer is exactly one"
+                raise Drop("answer", reason, list(pair.correct))
+            return self._answers(pair, prompt, pair.correct)[0], ()
+        both = (self._answers(pair, prompt, side) for side in (pair.correct, pair.incorrect))
+        correct, incorrect = (tuple(tokens[0] for tokens in side) for side in both)
+        return correct, incorrect
+
+    def _answers(self, pair: Pair, prompt: PromptTokens, answers: Sequence[str]) -> list[tuple[int, ...]]:
         last_word = re.findall(r"\S*\s*$", pair.clean)[0]  # an answer can merge with no more than this
         missing = [answer for answer in answers if (last_word, answer) not in self.answers]
         if missing:
@@ -239,11 +257,13 @@ class Aligner:
             if isinstance(value, Drop):
                 raise value
             found.append(value)
-        return tuple(found)
+        return found
 
-    def _answer(self, answer: str, prompt: list[int], joined: list[int], alone: list[int]) -> int | Drop:
+    def _answer(
+        self, answer: str, prompt: list[int], joined: list[int], alone: list[int]
+    ) -> tuple[int, ...] | Drop:
         tokens = joined[len(prompt) :] if joined[: len(prompt)] == prompt else alone
-        if len(tokens) != 1:
+        if not tokens or (len(tokens) != 1 and not self.whole_answers):
             names = (
                 " + ".join(repr(name) for name in self.tokenizer.convert_ids_to_tokens(tokens)) or "nothing"
             )
@@ -252,12 +272,12 @@ class Aligner:
                 f"answer {answer!r} is {len(tokens)} tokens, not one: {names}",
                 [answer.strip() or answer],
             )
-        if tokens[0] == self.tokenizer.unk_token_id and answer.strip() != self.tokenizer.unk_token:
+        if self.tokenizer.unk_token_id in tokens and answer.strip() != self.tokenizer.unk_token:
             return Drop("answer", f"answer {answer!r} is not a word this tokenizer knows", [answer.strip()])
-        if self.outputs.size is not None and tokens[0] >= self.outputs.size:
-            reason = f"answer {answer!r} (id {tokens[0]}) is beyond the model's {self.outputs.size} outputs"
+        if self.outputs.size is not None and max(tokens) >= self.outputs.size:
+            reason = f"answer {answer!r} (id {max(tokens)}) is beyond the model's {self.outputs.size} outputs"
             return Drop("output", reason, [answer.strip() or answer])
-        return tokens[0]
+        return tuple(tokens)
 
 
 def picture_ids(tokenizer: PreTrainedTokenizerBase, sight: Sight) -> list[int]:

@@ -80,7 +80,14 @@ def opening_of(case: CircuitCase, asked: Evaluate) -> dict[str, Any]:
     """Say what opening the runs needs that a circuit is judged on."""
     of_circuit = {name: getattr(case, name) for name in ("model", "task", "metric", "corruption")}
     crosses = {} if case.circuit.shape.tower is None else {"with_tower": True}
-    return {**asked.opening(), **of_circuit, "work": "edges", **crosses}
+    return {**asked.opening(), **of_circuit, **manner_of(case, asked), "work": "edges", **crosses}
+
+
+def manner_of(case: CircuitCase, asked: Evaluate | Why) -> dict[str, Any]:
+    """Say how prompts become tokens: as is asked for, else as where the circuit was found on this model."""
+    known = case.known if case.model == case.circuit.model else {}
+    found = {True: "on", False: "off"}.get(known.get("prepend_bos"))
+    return {"bos": asked.bos or found, "chat": asked.chat or bool(known.get("chat", False))}
 
 
 def case_of(asked: Evaluate | Why) -> CircuitCase:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from workbench.engine.room import Work
 
 
+BOS = {"on": True, "off": False}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Opening:
     """What a job opens: a model, pairs of a task for it, and how much of them goes through it at once.
@@ -41,6 +44,8 @@ class Opening:
         by_model: Some passes may go through the hooked model whatever its blocks are; it keeps more.
         in_tower: Interventions may begin in a tower; its activations then count for every stacked copy.
         with_tower: Edges cross from the tower that sees to the language model, or are of two towers that meet.
+        bos: ``on`` or ``off``: whether a token that starts a prompt comes first; None is as the model reads.
+        chat: Prompts are put into the model's chat template.
     """
 
     model: str | None = None
@@ -64,6 +69,8 @@ class Opening:
     by_model: bool = True
     in_tower: bool = False
     with_tower: bool = False
+    bos: str | None = None
+    chat: bool = False
 
     def check(self) -> None:
         """Do nothing if all of this is there and can be meant.
@@ -77,6 +84,7 @@ class Opening:
             chosen_options(self.task, self.task_options)
         if isinstance(self.metric, str):
             check_metric(self.metric)
+        bos_of(self.bos)
         check_dtype(self.dtype)
         check_device(self.device)
         check_map(self.device_map, self.device)
@@ -84,6 +92,11 @@ class Opening:
             parse_size(self.max_memory)
         if self.model is not None:
             check_model(self.model, offline=self.offline, revision=self.revision)
+
+    @property
+    def manner(self) -> dict[str, Any]:
+        """How prompts become tokens, where that is not as usual."""
+        return {"bos": bos_of(self.bos), "chat": self.chat}
 
     @property
     def place(self) -> dict[str, Any]:
@@ -100,6 +113,17 @@ class Opening:
     def chosen(self) -> dict[str, Any]:
         """Return the options of the task, those typed before those given."""
         return {**(self.options or {}), **chosen_options(str(self.task), self.task_options)}
+
+
+def bos_of(word: str | None) -> bool | None:
+    """Return what ``--bos`` says: on, off, or nothing.
+
+    Raises:
+        OptionError: for another word.
+    """
+    if word is not None and word not in BOS:
+        raise unknown("--bos", word, BOS, error=OptionError)
+    return None if word is None else BOS[word]
 
 
 def check_opening(**asked: Any) -> None:

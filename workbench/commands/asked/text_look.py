@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.commands.asked.inputs import check_opening
-from workbench.core.errors import OptionError, unknown
+from workbench.commands.asked.inputs import bos_of, check_opening
+from workbench.core.errors import OptionError
 
 if TYPE_CHECKING:
     from workbench.commands.forms.text_look import LookAtPrompt
     from workbench.core.job import Job
-
-BOS = {"on": True, "off": False}
 
 
 def check_look(asked: LookAtPrompt, job: Job) -> None:
@@ -22,6 +20,5 @@ def check_look(asked: LookAtPrompt, job: Job) -> None:
     """
     if not asked.text.strip():
         raise OptionError("the prompt is empty", hint='workbench look -m zoo:ioi "Mary and John went to"')
-    if asked.bos is not None and asked.bos not in BOS:
-        raise unknown("--bos", asked.bos, BOS, error=OptionError)
+    bos_of(asked.bos)
     check_opening(model=asked.model, **asked.opening())

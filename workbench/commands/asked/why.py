@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.addresses import parse_edge
-from workbench.commands.asked.evaluate import case_of
+from workbench.commands.asked.evaluate import case_of, manner_of
 from workbench.commands.asked.inputs import check_addresses, check_opening, check_positions
 from workbench.core.errors import OptionError
 
@@ -54,4 +54,5 @@ def opening_of(asked: Why) -> dict[str, Any]:
         "metric": case.metric,
         "corruption": case.corruption,
         "options": case.options,
+        **manner_of(case, asked),
     }

@@ -55,6 +55,18 @@ def task_options_given(**more: Any) -> tuple[str, ...]:
     return option("--task-option", help=TASK_OPTION, default=(), place=PAIRS, **more)
 
 
+def bos_asked() -> str | None:
+    """Declare whether a token that starts a prompt comes first."""
+    said = "The token that starts a prompt. on or off; default: as the model reads."
+    return option("--bos", help=said, default=None, place=PAIRS)
+
+
+def in_chat() -> bool:
+    """Declare whether prompts are put into the model's chat template."""
+    said = "Put the text into the model's chat template. As the user's message."
+    return option("--chat", help=said, default=False, place=PAIRS)
+
+
 def seeded(place: int = PAIRS) -> int:
     """Declare the seed."""
     return option("--seed", help=SEED, default=0, place=place)
@@ -116,6 +128,8 @@ class OnPairs(OnModel):
     split: str = split_named()
     corruption: str | None = corruption_named()
     task_options: tuple[str, ...] = task_options_given()
+    bos: str | None = bos_asked()
+    chat: bool = in_chat()
     seed: int = seeded()
     batch_tokens: int = batched()
     max_memory: int | str | None = option(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.commands.forms.shared import OUT, OnModel, model_named
+from workbench.commands.forms.shared import OUT, OnModel, bos_asked, in_chat, model_named
 from workbench.core.command import JOB, argument, command, option
 
 if TYPE_CHECKING:
@@ -36,10 +36,8 @@ class LookAtPrompt(OnModel):
         default=(),
     )
     top: int = option("--top", help="How many next tokens to show.", default=8, least=1)
-    bos: str | None = option(
-        "--bos", help="The token that starts a prompt. on or off; default: as the model reads.", default=None
-    )
-    chat: bool = option("--chat", help="Put the text into the model's chat template.", default=False)
+    bos: str | None = bos_asked()
+    chat: bool = in_chat()
     out: Path | None = option(
         "-o", "--out", help=f"{OUT} A page. Default: none.", default=None, place=JOB, recorded=False
     )

@@ -9,6 +9,7 @@ from workbench.commands.asked.inputs import Opening, chosen_options
 from workbench.commands.plans.memory import check_budget
 from workbench.core.job import Note
 from workbench.core.progress import silent
+from workbench.engine.metric_names import WHOLE
 from workbench.model.from_files import reading_of
 from workbench.model.opened_file import sealed_reading
 from workbench.model.outline import Outline, outline
@@ -53,10 +54,13 @@ def planned_runs(*, note: Note = silent, **asked: Any) -> PlannedRuns:
 def _aligned(opening: Opening) -> AlignedPairs:
     """The pairs as the model's tokenizer reads them."""
     model, task = str(opening.model), str(opening.task)
-    reading = sealed_reading(model) or reading_of(model, **opening.origin)
+    usual = sealed_reading(model) or reading_of(model, **opening.origin)
     drawn: dict[str, Any] = {"seed": opening.seed, "corruption": opening.corruption}
-    if is_file(task):
-        return align_for(given_pairs(task, n=opening.limit, **drawn), reading)
+    given = given_pairs(task, n=opening.limit, **drawn) if is_file(task) else None
+    metric = opening.metric or (given.metric if given is not None else "")
+    reading = usual.asked(whole_answers=metric == WHOLE, **opening.manner)
+    if given is not None:
+        return align_for(given, reading)
     typed = chosen_options(task, opening.task_options)
     how = {"split": opening.split, **drawn, **reading.options, **typed}
     return fit_pairs(task, reading.tokenizer, n=opening.limit or N_PAIRS, **how)
