@@ -276,6 +276,7 @@ def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
     if is_file(asked.task):
         note("your own pairs are used both to find and to judge the circuit, which flatters it")
         return runs
+    form: dict[str, Any] = dict(runs.pairs.pairs.options)
     judged = paired_runs(
         runs.model,
         asked.task,
@@ -286,8 +287,9 @@ def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
         metric=runs.metric,
         batch_tokens=runs.batch_tokens,
         with_tower=asked.with_tower,
-        **runs.pairs.manner,
-        **runs.pairs.pairs.options,
+        bos=runs.pairs.prepend_bos,
+        chat=runs.pairs.chat,
+        **form,
     )
     tell_dropped(judged, note)
     return judged

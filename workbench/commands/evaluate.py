@@ -290,7 +290,8 @@ def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, s
             metric=metric,
             batch_tokens=runs.batch_tokens,
             with_tower=runs.wiring.with_tower,
-            **runs.pairs.manner,
+            bos=runs.pairs.prepend_bos,
+            chat=runs.pairs.chat,
             **(case.options or {}),
         )
     except WorkbenchError as problem:

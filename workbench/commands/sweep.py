@@ -97,7 +97,8 @@ def _reference(asked: Sweep, runs: PairedRuns, job: Job) -> Reference | None:
     file = getattr(asked, "reference", None)
     if file is None:
         return None
-    how: dict[str, Any] = {"metric": runs.metric, "batch_tokens": runs.batch_tokens, **runs.pairs.manner}
+    how: dict[str, Any] = {"metric": runs.metric, "batch_tokens": runs.batch_tokens}
+    how |= {"bos": runs.pairs.prepend_bos, "chat": runs.pairs.chat}
     others = paired_runs(runs.model, str(file), **how)
     tell_dropped(others, job.note)
     return Reference(runs=others)

@@ -124,7 +124,8 @@ def _opened(runs: PairedRuns, name: str) -> PairedRuns:
         n=runs.n_pairs,
         batch_tokens=runs.batch_tokens,
         with_tower=runs.wiring.with_tower,
-        **runs.pairs.manner,
+        bos=runs.pairs.prepend_bos,
+        chat=runs.pairs.chat,
         **how,
     )
 

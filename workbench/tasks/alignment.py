@@ -19,8 +19,7 @@ from workbench.tasks.pairs import Pairs
 from workbench.tasks.picture_ids import PictureAligner
 from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.prompt_tokens import Drop
-from workbench.tasks.token_ids import Aligner
-from workbench.tasks.whole_answers import require_whole
+from workbench.tasks.token_ids import Aligner, require_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,11 +109,6 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
 
     def __len__(self) -> int:
         return len(self.pairs)
-
-    @property
-    def manner(self) -> dict[str, bool]:
-        """How the prompts became tokens, as arguments of ``paired_runs``."""
-        return {"bos": self.prepend_bos, "chat": self.chat}
 
     @property
     def position_names(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.errors import TaskError
+from workbench.core.errors import OptionError, TaskError
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.pictures.image import Picture
@@ -278,6 +278,25 @@ class Aligner:
             reason = f"answer {answer!r} (id {max(tokens)}) is beyond the model's {self.outputs.size} outputs"
             return Drop("output", reason, [answer.strip() or answer])
         return tuple(tokens)
+
+
+def require_whole(work: object, outputs: Outputs, *, special_tokens: bool) -> None:
+    """Do nothing if a model spells an answer token by token, from left to right.
+
+    Raises:
+        OptionError: if it puts out classes, compares captions, or fills gaps.
+    """
+    reason = ""
+    if outputs.classes:
+        reason = f"this model puts out {outputs.describe()}"
+    elif not isinstance(work, Aligner):
+        reason = "this model spells no words"
+    elif special_tokens:
+        reason = "this model fills gaps and spells nothing from left to right"
+    if reason:
+        raise OptionError(
+            f"the metric reads answers token by token, and {reason}", hint="--metric logit-difference, or nll"
+        )
 
 
 def picture_ids(tokenizer: PreTrainedTokenizerBase, sight: Sight) -> list[int]:

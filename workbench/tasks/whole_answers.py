@@ -1,39 +1,11 @@
-"""Answers of several tokens: which models can be asked for them, and pairs that were read for one token or for many."""
+"""Aligned pairs whose answers were read for one token, or token by token."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from workbench.core.errors import OptionError, TaskError
-from workbench.tasks.outputs import Outputs
-from workbench.tasks.token_ids import Aligner
-
-if TYPE_CHECKING:
-    from workbench.tasks.alignment import AlignedPairs
-    from workbench.tasks.captions import CaptionAligner
-    from workbench.tasks.picture_ids import PictureAligner
-
-
-def require_whole(
-    work: Aligner | PictureAligner | CaptionAligner, outputs: Outputs, *, special_tokens: bool
-) -> None:
-    """Do nothing if a model spells an answer token by token, from left to right.
-
-    Raises:
-        OptionError: if it puts out classes, compares captions, or fills gaps.
-    """
-    reason = ""
-    if outputs.classes:
-        reason = f"this model puts out {outputs.describe()}"
-    elif not isinstance(work, Aligner):
-        reason = "this model spells no words"
-    elif special_tokens:
-        reason = "this model fills gaps and spells nothing from left to right"
-    if reason:
-        raise OptionError(
-            f"the metric reads answers token by token, and {reason}", hint="--metric logit-difference, or nll"
-        )
+from workbench.tasks.alignment import AlignedPairs
 
 
 def whole(pairs: AlignedPairs) -> AlignedPairs:

@@ -86,7 +86,8 @@ def opening_of(case: CircuitCase, asked: Evaluate) -> dict[str, Any]:
 def manner_of(case: CircuitCase, asked: Evaluate | Why) -> dict[str, Any]:
     """Say how prompts become tokens: as is asked for, else as where the circuit was found on this model."""
     known = case.known if case.model == case.circuit.model else {}
-    found = {True: "on", False: "off"}.get(known.get("prepend_bos"))
+    first = known.get("prepend_bos")
+    found = None if first is None else "on" if first else "off"
     return {"bos": asked.bos or found, "chat": asked.chat or bool(known.get("chat", False))}
 
 
