@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from workbench.edits.redistribute import Redistribute
 from workbench.engine.interventions.surgery import scale_keys
 from workbench.heads.asked_pictures import AskedPictures, answered
 from workbench.heads.span_attention import span_attention
-from workbench.heads.visual_sinks import sink_tokens
+from workbench.heads.visual_sinks import FoundSinks, sink_tokens
 from workbench.model.probe import wiring
 from workbench.model.prompt import Prompt
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 Pattern = Float[Tensor, "row head query key"]
+RATIOS = (0.8, 0.5, 0.9)
+"""The paper's, of attention to the picture that is not on sinks."""
 Keys = Bool[Tensor, "row key"]
 
 
@@ -144,22 +146,31 @@ def redistribute_on(
     model: TransformerBridge,
     choosing: AskedPictures,
     asked: AskedPictures,
-    make: Callable[..., Redistribute],
+    sinks: FoundSinks,
     *,
-    ratios: Sequence[float],
+    keep: float,
     draws: int,
     seed: int,
+    ratios: Sequence[float] = RATIOS,
 ) -> Redistributed:
     """Choose on some questions which share of a head's picture may be on sinks, and answer others with it.
 
     Args:
-        make: The edit, from ``min_nonsink_ratio`` and from how heads are chosen.
-        ratios: Among which is chosen; of equal ones the first.
+        sinks: Whose attention is moved, in all layers that they were found in but the last.
+        keep: Share of its weight that a sink keeps.
         draws: Of random heads, as many in each layer, row by row.
+        ratios: Among which is chosen; of equal ones the first.
     """
+    edit = Redistribute(
+        layers=tuple(sinks.layers[:-1]),
+        image=asked.image,
+        dimensions=sinks.dimensions,
+        tau=sinks.tau,
+        keep=keep,
+    )
 
     def right(ratio: float, on: AskedPictures = asked, **how: Any) -> Float[np.ndarray, " question"]:
-        with make(min_nonsink_ratio=ratio, **how).on(model):
+        with replace(edit, min_nonsink_ratio=ratio, **how).on(model):
             return answered(model, on)
 
     gains, plain = {ratio: right(ratio, choosing).mean() for ratio in ratios}, answered(model, choosing)
@@ -170,5 +181,5 @@ def redistribute_on(
         chosen=right(best),
         every=right(best, choose="all"),
         random=[right(best, choose="random", seed=seed * 997 + i) for i in range(draws)],
-        moved=moved_share(model, asked.prompt, make(min_nonsink_ratio=best)),
+        moved=moved_share(model, asked.prompt, replace(edit, min_nonsink_ratio=best)),
     )

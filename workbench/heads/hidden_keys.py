@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from workbench.core.errors import ModelError, OptionError
 from workbench.heads.asked_pictures import AskedPictures, answered, draw_patches
+from workbench.heads.visual_sinks import share_among
 from workbench.model.hooks import hook_name
 from workbench.model.probe import wiring
 
@@ -90,6 +92,75 @@ def without_objects(
     """
     objects = ~asked.background
     return [answered_without(model, asked, draw_patches(objects, many, rng)) for _ in range(draws)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HiddenPatches:
+    """Right answers with some patches hidden, and with as many patches of objects, where objects have as many.
+
+    Attributes:
+        rows: The questions whose picture has such patches; everything else is about these.
+        without: 1 for every right answer with the patches hidden.
+        behind: Share of the patches that is in the background.
+        every_behind: Share of all patches that is.
+        wide: The pictures whose objects have as many patches.
+        objects: Right answers of those with as many random patches of objects hidden, once for each draw.
+    """
+
+    rows: Int[np.ndarray, " some"]
+    without: Float[np.ndarray, " some"]
+    behind: Float[np.ndarray, " some"]
+    every_behind: Float[np.ndarray, " some"]
+    wide: Bool[np.ndarray, " some"]
+    objects: list[Float[np.ndarray, " few"]]
+
+
+def hide_patches(
+    model: TransformerBridge,
+    asked: AskedPictures,
+    patches: Bool[np.ndarray, "question patch"],
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> HiddenPatches | None:
+    """Answer without some patches, and without as many random patches of objects (`without_objects`): a control.
+
+    Args:
+        patches: The patches to hide, of each question's picture.
+        draws: Of random patches of objects.
+
+    Returns:
+        Answers about the pictures that have such patches; None where no picture has any.
+
+    Source:
+        Kang et al. 2025, See What You Are Told: visual sinks are hidden.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.heads.asked_pictures import ask_pictures
+        >>> from workbench.tasks.scenes import World
+        >>> model = wb.open_model("zoo:vlm")
+        >>> asked = ask_pictures(model, World(), kinds=["colour"], n=2, seed=7)
+        >>> first = np.arange(36)[None] == np.array([[0], [-1]])  # one patch of the first picture
+        >>> hidden = hide_patches(model, asked, first, draws=3, rng=np.random.default_rng(0))
+        >>> hidden.rows.tolist(), len(hidden.objects)
+        ([0], 3)
+    """
+    rows = np.flatnonzero(patches.any(1))
+    if not len(rows):
+        return None
+    some, hidden, background = asked.at(rows), patches[rows], asked.background[rows]
+    many = hidden.sum(1)
+    without, wide = answered_without(model, some, hidden), many <= (~background).sum(1)
+    few = some.at(np.flatnonzero(wide)) if wide.any() else None
+    return HiddenPatches(
+        rows=rows,
+        without=without,
+        behind=share_among(hidden & background, hidden),
+        every_behind=background.mean(1),
+        wide=wide,
+        objects=[] if few is None else without_objects(model, few, many[wide], draws=draws, rng=rng),
+    )
 
 
 def checked_span(span: Collection[int], n: int) -> list[int]:

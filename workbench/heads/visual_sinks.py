@@ -171,6 +171,86 @@ def massive_shares(
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoundSinks:
+    """Patches that draw much attention and are massive, in every layer with attention from the second on.
+
+    Attributes:
+        dimensions: In which the first token's activation is largest, on other pictures.
+        layers: By name, in the order in which they were seen.
+        seen: What enters them, and where the words behind the picture look there.
+        shares: How many patches are massive, beside others and random dimensions.
+    """
+
+    dimensions: tuple[int, ...]
+    layers: Sequence[int]
+    seen: SeenSinks
+    shares: MassiveShares
+
+    @property
+    def tau(self) -> float:
+        """The paper's threshold at the width of the model."""
+        return usual_tau(self.seen.resid.shape[-1])
+
+    @property
+    def weight(self) -> float:
+        """Share of a row that goes to sinks of any kind, mean over all layers but the last."""
+        return float(self.seen.weight(self.dimensions)[:, :-1].mean())
+
+    @property
+    def patches(self) -> Bool[np.ndarray, "row patch"]:
+        """The patches that are sinks in one layer, at least."""
+        return np.asarray(self.shares.sinks.any(1))
+
+    def by_layer(self) -> Rows:
+        """Return one row per layer (`SeenSinks.by_layer`)."""
+        return self.seen.by_layer(self.dimensions, self.layers)
+
+
+def find_sinks(
+    model: TransformerBridge,
+    choosing: Prompt,
+    prompt: Prompt,
+    *,
+    n: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> FoundSinks:
+    """Find dimensions of massive activations on some pictures, and sink patches in others.
+
+    Args:
+        choosing: Pictures with words on which dimensions are chosen.
+        prompt: Others in which sinks are looked for.
+        n: How many dimensions are chosen.
+        draws: Of as many random dimensions.
+
+    Returns:
+        The sinks of the second pictures, with counts beside them.
+
+    Raises:
+        OptionError: for a model without a picture among its words.
+
+    Source:
+        Kang et al. 2025, See What You Are Told: Visual Attention Sink in Large Multimodal Models.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.heads.asked_pictures import ask_pictures
+        >>> from workbench.tasks.scenes import World
+        >>> model = wb.open_model("zoo:vlm")
+        >>> asked = ask_pictures(model, World(), kinds=["colour"], n=4, seed=7)
+        >>> rng = np.random.default_rng(0)
+        >>> found = find_sinks(model, asked.prompt[:2], asked.prompt[2:], n=2, draws=2, rng=rng)
+        >>> len(found.dimensions), found.patches.shape
+        (2, (2, 36))
+    """
+    later = wiring(model).attention_layers[1:]
+    own = sink_dimensions(model, choosing, n=n, layers=later)
+    seen = see_sinks(model, prompt, layers=later)
+    shares = massive_shares(seen, own, draws=draws, rng=rng)
+    return FoundSinks(dimensions=own, layers=later, seen=seen, shares=shares)
+
+
 def usual_tau(d_model: int) -> float:
     """Return the paper's threshold at another width: as much of ``sqrt(d_model)``, which nothing can exceed.
 

@@ -28,7 +28,6 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.edits.redistribute import Redistribute
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below, no_worse
@@ -40,20 +39,17 @@ from workbench.tasks.scenes.layout import World
 with lazily():
     from workbench.edits import sink_rows
     from workbench.heads import asked_pictures, hidden_keys, visual_sinks
-    from workbench.model import probe
 
 # Criteria, fixed before anything was measured.
 ENOUGH, RIGHT, WITHIN, FEW, MOVES = 20, 0.6, 0.02, 0.05, 0.01
 FIRST_SEED = 11_000_000  # pictures of this paper: no other seed of pictures is near
 KINDS = ("colour", "shape", "place", "exist")
-RATIOS = (0.8, 0.5, 0.9)  # the paper's
-HAS = "pictures with a sink patch"
+HAS, AS_IS, SHOWN = "pictures with a sink patch", "as it is", "as it is, pictures with sinks"
 FOUND, FOUND_RANDOM = "attended patches that are massive", "massive in random dimensions"
 FOUND_OTHERS = "unattended patches that are massive"
 SINKS_BEHIND, ALL_BEHIND = "sink patches in the background", "patches in the background"
-AS_IS, NO_SINKS, NO_OBJECTS = "as it is", "sink patches hidden", "as many object patches hidden"
+NO_SINKS, NO_OBJECTS = "sink patches hidden", "as many object patches hidden"
 NO_SINKS_TOO = "sink patches hidden, pictures with as many object patches"
-SHOWN = "as it is, pictures with sinks"
 MOVED, GIVEN = "attention moved", "attention redistributed"
 ALL_HEADS, RANDOM_HEADS = "redistributed in all heads", "redistributed in random heads"
 
@@ -79,57 +75,47 @@ def measure(setting: Setting) -> Conditions:
     o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
     ask = partial(asked_pictures.ask_pictures, model, World(objects=(0, 1, 1, 1), noise=o.noise), kinds=KINDS)
     chosen_on, asked = ask(n=o.choosing, seed=seed), ask(n=o.questions, seed=seed + 1)
-    later = probe.wiring(model).attention_layers[1:]
-    own = visual_sinks.sink_dimensions(model, chosen_on.prompt[:8], n=o.dimensions, layers=later)
-    seen, rng = visual_sinks.see_sinks(model, asked.prompt, layers=later), np.random.default_rng([seed, 2])
+    rng, how = np.random.default_rng([seed, 2]), {"n": o.dimensions, "draws": o.draws}
+    sinks = visual_sinks.find_sinks(model, chosen_on.prompt[:8], asked.prompt, rng=rng, **how)
     c = Conditions(seed=setting.seed)
-    sinks = _massive(c, o, seen, own, rng)
-    c.tables["Layer by layer"] = seen.by_layer(own, later)
+    _massive(c, sinks)
     setting.progress(1, 3, "sinks hidden")
     c[AS_IS] = asked_pictures.answered(model, asked)
-    _hidden(c, setting, asked, np.asarray(sinks.any(1)), rng)
+    _hidden(c, setting, asked, sinks.patches, rng)
     setting.progress(2, 3, "attention redistributed")
-    how = {"image": asked.image, "dimensions": own, "tau": c.numbers["tau"], "keep": o.keep}
-    make, sizes = partial(Redistribute, layers=later[:-1], **how), {"draws": o.draws, "seed": setting.seed}
-    found = sink_rows.redistribute_on(model, chosen_on, asked, make, ratios=RATIOS, **sizes)
+    sizes = {"keep": o.keep, "draws": o.draws, "seed": setting.seed}
+    found = sink_rows.redistribute_on(model, chosen_on, asked, sinks, **sizes)
     c.numbers["ratio"], c.tables["Ratio, on the pictures for choosing"] = found.ratio, found.tried
     c[GIVEN], c[ALL_HEADS], c.draws[RANDOM_HEADS] = found.chosen, found.every, found.random
     c.add(MOVED, found.moved, unit="share of a row")
     return c
 
 
-def _massive(c: Conditions, o: VisualSinksSizes, seen, own, rng: np.random.Generator) -> np.ndarray:
-    """How many attended patches are massive, beside others and random dimensions; gives the sink patches."""
-    found, tau = visual_sinks.massive_shares(seen, own, draws=o.draws, rng=rng), visual_sinks.usual_tau
-    n = int(found.rows.sum())
-    c.numbers |= {"dimensions": list(own), "tau": tau(seen.resid.shape[-1]), "attended": n}
-    c.numbers["weight on sinks"] = float(seen.weight(own)[:, :-1].mean())
-    c.add(HAS, np.asarray(found.sinks.any((1, 2))), within=SHARE, unit="share of pictures")
+def _massive(c: Conditions, found: visual_sinks.FoundSinks) -> None:
+    """How many attended patches are massive, beside others and random dimensions."""
+    shares, n = found.shares, int(found.shares.rows.sum())
+    c.numbers |= {"dimensions": list(found.dimensions), "tau": found.tau, "attended": n}
+    c.numbers["weight on sinks"], c.tables["Layer by layer"] = found.weight, found.by_layer()
+    c.add(HAS, np.asarray(found.patches.any(1)), within=SHARE, unit="share of pictures")
     if n:
-        c.add(FOUND, found.attended, within=SHARE, unit="share of attended patches")
-        c.add(FOUND_OTHERS, found.beside, within=SHARE, unit="share of other patches, by layer")
-        c.add(FOUND_RANDOM, found.random, within=SHARE, unit="share of attended patches")
-    return found.sinks
+        c.add(FOUND, shares.attended, within=SHARE, unit="share of attended patches")
+        c.add(FOUND_OTHERS, shares.beside, within=SHARE, unit="share of other patches, by layer")
+        c.add(FOUND_RANDOM, shares.random, within=SHARE, unit="share of attended patches")
 
 
 def _hidden(c: Conditions, setting: Setting, asked, sinks: np.ndarray, rng: np.random.Generator) -> None:
     """Right answers in pictures with sinks: as they are, without sinks, without as many patches of objects."""
-    model, rows = setting.model, np.flatnonzero(sinks.any(1))
-    c.numbers["with sinks"] = len(rows)
-    if not len(rows):
+    found = hidden_keys.hide_patches(setting.model, asked, sinks, draws=setting.options.draws, rng=rng)
+    c.numbers["with sinks"] = 0 if found is None else len(found.rows)
+    if found is None:
         return
-    some, sinks, behind = asked.at(rows), sinks[rows], asked.background[rows]
-    share = visual_sinks.share_among(sinks & behind, sinks)
-    c.add(SINKS_BEHIND, share, within=SHARE, unit="share of patches")
-    c.add(ALL_BEHIND, behind.mean(1), within=SHARE, unit="share of patches")
-    c[SHOWN], c[NO_SINKS] = c[AS_IS][rows], hidden_keys.answered_without(model, some, sinks)
-    wide = sinks.sum(1) <= (~behind).sum(1)
+    c.add(SINKS_BEHIND, found.behind, within=SHARE, unit="share of patches")
+    c.add(ALL_BEHIND, found.every_behind, within=SHARE, unit="share of patches")
+    c[SHOWN], c[NO_SINKS], wide = c[AS_IS][found.rows], found.without, found.wide
     c.numbers |= {"with objects": int(wide.sum()), "objects too small": int((~wide).sum())}
     if wide.any():
-        c.add(NO_SINKS_TOO, c[NO_SINKS][wide], within=SHARE)
-        few, many = some.at(np.flatnonzero(wide)), sinks[wide].sum(1)
-        draws = hidden_keys.without_objects(model, few, many, draws=setting.options.draws, rng=rng)
-        c.draws[NO_OBJECTS] = draws
+        c.add(NO_SINKS_TOO, found.without[wide], within=SHARE)
+        c.draws[NO_OBJECTS] = found.objects
 
 
 ABLE = answers(AS_IS, RIGHT)
@@ -140,8 +126,16 @@ WIDE = enough("with objects", least=ENOUGH, of=OBJECTS)
 GIVES = "words give {weight on sinks:.1%} to sinks of any kind; 1% is asked for"
 WEIGHT = needs(at_least("weight on sinks", MOVES), GIVES)
 Masked = partial(Claim, where="analysis of visual sinks: masking")
+
+
 Raises = partial(Claim, why="the same questions, paired", needs=[ABLE, WEIGHT])
-RAISES = "redistribution in heads that look at the picture raises accuracy"
+
+
+def _raises(against: str, over: str, where: str, paper: str | None = None) -> Claim:
+    says = f"redistribution in heads that look at the picture raises accuracy: against {against}"
+    return Raises(says, above(GIVEN, over), paper=paper, where=where)
+
+
 CLAIMS = {
     "exist": Claim(
         "there are patches that draw much attention and have a massive activation",
@@ -183,23 +177,9 @@ CLAIMS = {
         why="a hundredth of a row, heads averaged; what moves nothing could not help",
         needs=[WEIGHT],
     ),
-    "raises": Raises(
-        f"{RAISES}: against the model as it is",
-        above(GIVEN, AS_IS),
-        paper="GQA 62.0 to 63.5, VizWiz 50.0 to 53.7",
-        where="results",
-    ),
-    "all heads": Raises(
-        f"{RAISES}: against all heads",
-        above(GIVEN, ALL_HEADS),
-        paper="without selection accuracy collapses",
-        where="ablations",
-    ),
-    "random heads": Raises(
-        f"{RAISES}: against random heads of the same layers",
-        above(GIVEN, RANDOM_HEADS),
-        where="a control of ours",
-    ),
+    "raises": _raises("the model as it is", AS_IS, "results", "GQA 62.0 to 63.5, VizWiz 50.0 to 53.7"),
+    "all heads": _raises("all heads", ALL_HEADS, "ablations", "without selection accuracy collapses"),
+    "random heads": _raises("random heads of the same layers", RANDOM_HEADS, "a control of ours"),
     "benchmarks": untried(
         "accuracy on sets of photographs rises, and hallucination falls",
         "LLaVA-1.5, Qwen2-VL and InternVL2 on photographs",
