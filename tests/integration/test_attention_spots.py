@@ -7,9 +7,8 @@ import pytest
 
 import workbench as wb
 from workbench.core.errors import ModelError, OptionError
-from workbench.heads.attention_spots import best_views, falls_at, spot_similarities, switch_f1
+from workbench.heads.attention_spots import best_views, falls_at, share_faced, spot_similarities, switch_f1
 from workbench.masks.occupancy import distance_to_step, occupancy_mask, open_heading
-from workbench.papers.attention_spots import faced
 from workbench.tasks.scenes.walks import Obstacles, draw_obstacles, draw_walks
 
 
@@ -26,9 +25,9 @@ def test_views_and_switch_from_similarities_by_hand():
 def test_a_spot_is_faced_where_the_one_that_is_due_is_looked_for_and_seen():
     right = np.array([[[1.0, 1.0, np.nan, np.nan], [0.0, 0.0, 1.0, 0.0]]])  # the first is passed at step 2
     passed = np.array([2])
-    assert faced(right, np.array([2]), passed).tolist() == [3 / 4]
-    assert faced(right, np.array([1]), passed).tolist() == [2 / 4]  # one step too early
-    assert faced(right, np.array([-1]), passed).tolist() == [2 / 4]
+    assert share_faced(right, np.array([2]), passed).tolist() == [3 / 4]
+    assert share_faced(right, np.array([1]), passed).tolist() == [2 / 4]  # one step too early
+    assert share_faced(right, np.array([-1]), passed).tolist() == [2 / 4]
 
 
 def test_a_walk_shows_each_spot_where_it_says_and_nowhere_else():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float
 
 from workbench.core.errors import OptionError
+from workbench.tasks.scenes.walks import Obstacles
 
 CELL = 0.1  # side of a cell; lengths have no unit of their own, a body is 0.2 wide
 ASIDE = 5.0  # degrees between headings that are tried
@@ -84,6 +87,45 @@ def open_heading(
         if distance_to_step(taken, wanted + turn, step).min(initial=np.inf) > body + CELL / 2:
             return float(wanted + turn)
     return None
+
+
+def step_among(
+    places: Obstacles,
+    wanted: Float[np.ndarray, " place"],
+    masks: Sequence[Bool[np.ndarray, "row column"]] | None,
+    *,
+    step: float,
+    body: float,
+) -> tuple[Float[np.ndarray, " place"], Float[np.ndarray, " place"]]:
+    """Take one step in every place: along the open heading nearest to the wanted one, or stay where none is open.
+
+    Args:
+        wanted: In degrees.
+        masks: What is taken in each place (`open_heading`); None to step straight on.
+
+    Returns:
+        1 where the step collides, else 0; and the part of a step made in the wanted direction, from 0 to 1, which is 0
+        after a collision and for whoever stays.
+
+    Source:
+        VLN-CM 2024, as its abstract has it.
+
+    Example:
+        >>> wall = Obstacles(middles=np.array([[[0.0, 1.0]]]), radii=np.array([[0.25]]))
+        >>> step_among(wall, np.array([0.0]), None, step=1.0, body=0.1)
+        (array([1.]), array([0.]))
+        >>> step_among(wall, np.array([0.0]), [np.ones((41, 41), bool)], step=1.0, body=0.1)
+        (array([0.]), array([0.]))
+    """
+    headings, stays = wanted, np.zeros(len(wanted), bool)
+    if masks is not None:
+        found = [
+            open_heading(mask, own, step=step, body=body) for mask, own in zip(masks, wanted, strict=True)
+        ]
+        stays = np.array([heading is None for heading in found])
+        headings = np.array([own if one is None else one for one, own in zip(found, wanted, strict=True)])
+    hit = places.hit(headings, step=step, body=body) & ~stays
+    return hit.astype(float), np.where(hit | stays, 0.0, np.cos(np.deg2rad(headings - wanted)))
 
 
 def distance_to_step(

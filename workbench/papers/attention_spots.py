@@ -20,22 +20,22 @@ Controls:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
 from workbench.core.stats.permutation import derangement
-from workbench.masks.occupancy import occupancy_mask, open_heading
+from workbench.masks.occupancy import occupancy_mask, step_among
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below
 from workbench.papers.kit.frames import RECONSTRUCTED, Control
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.scenes.walks import VIEWS, Walks, draw_obstacles, draw_walks
+from workbench.tasks.scenes.walks import VIEWS, draw_obstacles, draw_walks
 
 with lazily():
     from workbench.heads import attention_spots, image_text
@@ -50,7 +50,7 @@ FACES, FACES_FIXED = "faces the right spot", "faces the right spot, fixed schedu
 MASK, PLAIN, ANOTHER = "collides, mask", "collides, no mask", "collides, mask of another place"
 GOES, GOES_PLAIN = "goes on, mask", "goes on, no mask"
 STEP, BODY, RAYS = 1.0, 0.15, 180
-DRAWN = f"{RECONSTRUCTED}; on drawn walks, an extension of ours"
+Drawn = partial(Claim, where=f"{RECONSTRUCTED}; on drawn walks, an extension of ours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,32 +65,6 @@ class SpotSizes(Sizes):
     noise: float = size(0.05, "of depth, as a share of the distance")
 
 
-def likeness(model: Any, walks: Walks) -> np.ndarray:
-    """How alike every spot is to every view, ``(walk, spot, step, view)``."""
-    pairs = zip(walks.pixels, walks.phrases, strict=True)
-    return np.stack([attention_spots.spot_similarities(model, views, spots) for views, spots in pairs])
-
-
-def right_views(alike: np.ndarray, walks: Walks) -> np.ndarray:
-    """Whether the view most like a spot has it, ``(walk, spot, step)``; NaN where the spot is not seen."""
-    there = walks.seen_in.transpose(0, 2, 1)
-    right = (attention_spots.best_views(alike) == there).astype(float)
-    return np.where(there < 0, np.nan, right)
-
-
-def faced(right: np.ndarray, switched: np.ndarray, passed: np.ndarray) -> np.ndarray:
-    """Share of the steps of each walk at which the spot that is due is faced.
-
-    Args:
-        switched: The step from which the second spot is looked for; -1 never.
-    """
-    steps = np.arange(right.shape[2])[None]
-    looks = (steps >= np.where(switched < 0, len(steps[0]), switched)[:, None]).astype(int)
-    due = (steps >= passed[:, None]).astype(int)
-    shown = np.take_along_axis(right, due[:, None], 1)[:, 0]
-    return np.asarray(np.where(looks == due, shown, 0.0).mean(1))
-
-
 def measure(setting: Setting) -> Conditions:
     """Walk with monitor and with fixed schedule; step among obstacles with and without the mask.
 
@@ -103,28 +77,28 @@ def measure(setting: Setting) -> Conditions:
     rng = np.random.default_rng(seed)
     draw = {"steps": o.steps}
     first = draw_walks(n=o.choosing, seed=seed + 1, **draw)
-    told = likeness(model, first)[:, 0].max(-1)
+    told = attention_spots.walk_similarities(model, first)[:, 0].max(-1)
     setting.progress(1, 3, "walks")
-    f1 = {f: attention_spots.switch_f1(attention_spots.falls_at(told, fall=f), first.passed) for f in FALLS}
-    fall = max(f1, key=lambda f: f1[f])
+    fall, f1 = attention_spots.choose_fall(told, first.passed, FALLS)
     schedule = int(np.bincount(first.passed).argmax())
     walks = draw_walks(n=o.walks, seed=seed + 3, **draw)
-    alike = likeness(model, walks)
+    alike = attention_spots.walk_similarities(model, walks)
     setting.progress(2, 3, "walks")
-    right, order = right_views(alike, walks), derangement(o.walks, rng)
+    right = attention_spots.right_views(alike, walks.seen_in)
     c[RIGHT] = np.nanmean(right, (1, 2))
-    moved = Walks(**{**vars(walks), "phrases": tuple(walks.phrases[i] for i in order)})
-    c[OTHERS] = np.nanmean(right_views(likeness(model, moved), walks), (1, 2))
+    moved = replace(walks, phrases=tuple(walks.phrases[i] for i in derangement(o.walks, rng)))
+    c[OTHERS] = np.nanmean(attention_spots.spots_found(model, moved), (1, 2))
     said = attention_spots.falls_at(alike[:, 0].max(-1), fall=fall)
     fixed = np.full(o.walks, schedule)
     for name, steps in ((MONITOR, said), (FIXED, fixed), (DEALT, said[derangement(o.walks, rng)])):
         c[name] = (steps == walks.passed).astype(float)
         c.numbers[f"F1, {name}"] = attention_spots.switch_f1(steps, walks.passed)
-    c.add(FACES, faced(right, said, walks.passed), within=SHARE, unit="share of steps")
-    c.add(FACES_FIXED, faced(right, fixed, walks.passed), within=SHARE, unit="share of steps")
+    for name, steps in ((FACES, said), (FACES_FIXED, fixed)):
+        faced = attention_spots.share_faced(right, steps, walks.passed)
+        c.add(name, faced, within=SHARE, unit="share of steps")
     c.numbers |= {"fall": fall, "schedule": schedule}
     crowded = draw_walks(n=o.crowded, things=2, seed=seed + 5, **draw)
-    two = float(np.nanmean(right_views(likeness(model, crowded), crowded)))
+    two = float(np.nanmean(attention_spots.spots_found(model, crowded)))
     c.tables["Things in every view"] = [
         {"things": 1, "right view": c.mean(RIGHT), "walks": o.walks},
         {"things": 2, "right view": two, "walks": o.crowded},
@@ -141,21 +115,10 @@ def _collide(c: Conditions, o: SpotSizes, seed: int) -> None:
     depth = places.depth(angles, noise=o.noise, seed=seed + 1)
     wanted = rng.integers(0, VIEWS, o.places) * 360.0 / VIEWS
     masks = [occupancy_mask(one, angles) for one in depth]
-    order = derangement(o.places, rng)
-
-    def stepped(seen: list[np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
-        if seen is None:
-            hit = places.hit(wanted, step=STEP, body=BODY)
-            return hit.astype(float), np.where(hit, 0.0, 1.0)
-        found = [open_heading(m, w, step=STEP, body=BODY) for m, w in zip(seen, wanted, strict=True)]
-        stays = np.array([heading is None for heading in found])
-        headings = np.array([w if h is None else h for h, w in zip(found, wanted, strict=True)])
-        hit = places.hit(headings, step=STEP, body=BODY) & ~stays
-        return hit.astype(float), np.where(hit | stays, 0.0, np.cos(np.deg2rad(headings - wanted)))
-
+    others = [masks[i] for i in derangement(o.places, rng)]
     unit = "share of places"
-    for name, seen in ((PLAIN, None), (MASK, masks), (ANOTHER, [masks[i] for i in order])):
-        hit, goes = stepped(seen)
+    for name, seen in ((PLAIN, None), (MASK, masks), (ANOTHER, others)):
+        hit, goes = step_among(places, wanted, seen, step=STEP, body=BODY)
         c.add(name, hit, within=SHARE, unit=unit)
         c.add(name.replace("collides", "goes on"), goes, unit="part of a step in the wanted direction")
 
@@ -165,22 +128,20 @@ ABLE = needs(
     f"the view of a spot is chosen in {{{RIGHT}:.0%}} of the steps; two in twelve are asked for",
 )
 CLAIMS = {
-    "view": Claim(
+    "view": Drawn(
         "the view that shows the spot is chosen",
         above(RIGHT, by=1 / VIEWS),
         why="one view of twelve is right by chance",
-        where=DRAWN,
     ),
     "spot": Control(
         "it is this instruction's spot that is found",
         above(RIGHT, OTHERS),
         why="phrases of another walk are as good phrases; they name what is mostly not there",
     ),
-    "monitor": Claim(
+    "monitor": Drawn(
         "the monitor takes the next spot at the right step, better than a fixed schedule",
         above(MONITOR, FIXED),
         why="the same walks; the schedule has the step that was most often right for others",
-        where=DRAWN,
         needs=[ABLE],
         found=f"{{{MONITOR}:.3f}}, F1 {{F1, {MONITOR}:.3f}}",
         control=f"{{{FIXED}:.3f}}, F1 {{F1, {FIXED}:.3f}}",
@@ -191,18 +152,16 @@ CLAIMS = {
         why="the monitor's own steps, dealt so that no walk keeps its own; often they are right by chance",
         needs=[ABLE],
     ),
-    "faces": Claim(
+    "faces": Drawn(
         "with the monitor the spot that is due is faced more often",
         above(FACES, FACES_FIXED),
         why="choice of view and monitor together, over all steps of a walk",
-        where=DRAWN,
         needs=[ABLE],
     ),
-    "collisions": Claim(
+    "collisions": Drawn(
         "with the occupancy mask fewer steps collide",
         below(MASK, PLAIN),
         why="the same places and wanted directions; depth has noise, cells are a tenth wide",
-        where=DRAWN,
     ),
     "own mask": Control(
         "it is the mask of this place that helps",
