@@ -65,16 +65,20 @@ def patch(
     positions: Positions = (),
     progress: Progress | None = None,
 ) -> Effects:
-    """Measure the effect of patching every address of a site: what the clean value brings back, or the corrupted
-    breaks.
+    """Measure what the clean value of each place brings back in the corrupted run, or the other way round.
 
     Args:
+        runs: Runs of a task; or a model and a task in their place.
+        mode: ``denoising`` puts clean values into the corrupted run, ``noising`` corrupted ones into the clean run.
         site: resid, attn-out, mlp-out, head-output, q, k, v or pattern.
         positions: Patch each of these positions by itself; ``runs.position_names`` are all that have a name.
 
     Returns:
         One row per address (and position): effect in the metric's unit, one value per pair; positive supports the
         behavior.
+
+    Raises:
+        OptionError: for a site, mode or position that is not one of these.
 
     Example:
         >>> import workbench as wb

@@ -122,11 +122,13 @@ def discover(
     exact_sample: int | None = None,
     progress: Progress | None = None,
 ) -> Discovery:
-    """Score, select and judge a circuit.
+    """Find the circuit of a behavior: score every edge (or node, neuron), keep the best, measure what they carry.
 
     Args:
         runs: Pairs it is found on; or a model and a task: ``discover(model, "ioi")`` finds on the train split and
             judges on the test split.
+        method: A name that ``workbench methods`` lists: ``eap-ig``, ``exact``, ``acdc``, and so on.
+        level: ``edge``, ``node`` or ``neuron``; by default what the method scores.
         amount: How much to keep: 200 or ``"200"`` edges, ``0.05`` or ``"5%"`` of all, ``">=0.01"`` or ``"own"``. By
             default what the method itself decides (ACDC, edge pruning ...), else 5 %.
         per_position: Score and keep edges (nodes, neurons) at single positions.
@@ -134,12 +136,23 @@ def discover(
             ``top``, ``greedy``, ``pnr:0.7`` or ``ilp``.
         test_runs: Pairs the circuit is judged on; other prompts than it was selected on. By default the same,
             which flatters the circuit.
+        shares: Sizes, as shares of all edges, at which faithfulness is measured besides.
+        random_draws: How many random circuits of each size are measured beside it.
+        options: The method's own options by name, such as ``{"steps": 10}``.
         roles: Also measure what role each head plays, where the task names positions.
         exact_sample: How many edges to measure exactly too, on ``runs``, which says how good the scores are; 0 for
             none. By default 40 where these take less than a tenth of all passes.
 
     Returns:
         Circuit, scores and faithfulness; scores are in the metric's unit, and positive supports the behavior.
+
+    Raises:
+        OptionError: for a method, level, amount or option that is not one of these; the error says what is.
+        TaskError: for a task that this model cannot read. Whether it does the task is told in ``behavior``.
+
+    Source:
+        Wang et al. 2022, arXiv:2211.00593 (circuits); Hanna, Pezzelle and Belinkov 2024, arXiv:2403.17806 (the
+        default method); Conmy et al. 2023, arXiv:2304.14997 (ACDC).
 
     Example:
         >>> import workbench as wb
