@@ -79,6 +79,8 @@ def test_the_chart_is_of_the_paper_s_own_claim_with_the_names_of_its_conditions(
     wide = [float(w) for w in re.findall(r'<rect[^>]* width="([0-9.]+)"', chart)]
     assert wide[0] == pytest.approx(2 * wide[1], rel=0.01)  # from zero: .5 is twice .25
     assert chart_of(other) == ""
+    goes_on = judge("and better than others", "above", True, found=0.9, control=0.1, source="section 4")
+    assert main_claim([goes_on, *CLAIMS]) is CLAIMS[2] and main_claim([CLAIMS[1], goes_on]) is goes_on
 
 
 def test_bars_below_zero_end_at_zero_and_what_is_not_finite_is_left_out():

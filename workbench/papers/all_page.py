@@ -21,7 +21,7 @@ from workbench.papers.uses import uses_of
 from workbench.view.bars import Bar
 from workbench.view.claims import claims_html
 from workbench.view.few_bars import few_bars_svg
-from workbench.view.html import results_page, table_html, text_html
+from workbench.view.html import results_page, short, table_html, text_html
 from workbench.view.pictures import Picture
 from workbench.view.text import number
 
@@ -35,6 +35,8 @@ NOTEBOOKS: Mapping[str, str] = {
 """Notebooks that follow a paper."""
 WORDS = {"holds": "holds", "fails": "fails", UNTESTABLE: "cannot"}
 CANNOT_BE_HAD, LACKED = "cannot be had here", "lacking in this run"
+GO_ON = ("and ", "so ", "because ", "it ", "more than ")
+"""With these words a claim goes on from the one before it."""
 OURS = ("a control of ours", "an extension of ours")
 INTRO = """Each paper below says something about what attention does in a neural network. Here what it says is taken \
 apart into claims, and each claim is measured again on a small model that comes with the workbench (zoo:ioi and the \
@@ -126,14 +128,20 @@ def reasons(found: Results) -> Iterator[dict[str, Any]]:
 
 
 def main_claim(claims: Sequence[JudgedClaim]) -> JudgedClaim | None:
-    """Return the first claim of the paper itself that was decided by a number beside a control; else of ours."""
+    """Return the claim of the chart: one that was decided by a number beside a control.
+
+    Those of the paper itself come before ours, and those that read well alone before those that go on from another.
+    """
 
     def fits(claim: JudgedClaim) -> bool:
         known = isinstance(claim.found, int | float) and isinstance(claim.control, int | float)
         return claim.verdict != UNTESTABLE and known
 
-    own = [claim for claim in claims if fits(claim) and claim.source not in OURS]
-    return next(iter([*own, *filter(fits, claims)]), None)
+    def goes_on(claim: JudgedClaim) -> bool:
+        return claim.claim.startswith(GO_ON)
+
+    known = filter(fits, claims)
+    return min(known, key=lambda claim: (claim.source in OURS, goes_on(claim)), default=None)
 
 
 def chart_of(result: Result) -> str:
@@ -214,7 +222,7 @@ def _found(result: Result) -> str:
     word = (
         f'<b class="verdict {WORDS[claim.verdict]}">{escape(claim.verdict)}{" (quick)" if other else ""}</b>'
     )
-    numbers = f"{claim.here}; control {number(float(claim.control or 0))}"
+    numbers = f"{short(claim.here)}; control {number(float(claim.control or 0))}"
     return f"{line}<p>The claim in the chart: {escape(claim.claim)}. It {word}: {escape(numbers)}.</p>"
 
 
