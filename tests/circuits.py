@@ -6,8 +6,20 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_edge, parse_node
 from workbench.circuits.circuit import Circuit
+from workbench.circuits.details import (
+    DetailsContent,
+    EdgeDetail,
+    EdgeReason,
+    HeadDetail,
+    ShownPrompt,
+    Term,
+    Terms,
+    WrittenTokens,
+    pattern_text,
+)
 from workbench.circuits.graph import Graph, GraphShape
 from workbench.circuits.scores import Scores
+from workbench.circuits.verdicts.judgement import circuit_digest
 
 TWO = GraphShape(n_layers=2, n_heads=2, n_kv_heads=2)
 GROUPED = GraphShape(n_layers=2, n_heads=4, n_kv_heads=2)
@@ -88,4 +100,29 @@ def hostile() -> Circuit:
     return small(
         task=text, model=text, method=text, metric=text, unit=text, prompt=HOSTILE,
         roles={"a1.h1": text, "a0.h0": HOSTILE[6]}, selection={"rule": text}, evaluation={text: text},
+    )  # fmt: skip
+
+
+def details(circuit: Circuit, *, tokens=("When", " Mary"), word: str = "x") -> DetailsContent:
+    """Details made by hand for the first head and the first two edges of a circuit; ``word`` stands in every text."""
+    head = circuit.heads[0]
+    pattern = pattern_text(np.array([[255, 0], [51, 204]], dtype=np.uint8))
+    terms = Terms(
+        title=f"who writes the query {word}", sums_to="the score", unit="attention score", total=2.0, of=9,
+        terms=[Term(term="m0", mean=1.5, share=0.75), Term(term="-3", mean=0.5, share=0.25)],
+    )  # fmt: skip
+    reason = EdgeReason(read="q", n_pairs=8, places=[{"query": word, "pairs": 8}], rankings=[terms],
+                        facts={"attention to the key": 0.5, word: word})  # fmt: skip
+    first, second, *_ = circuit.edges
+    return DetailsContent(
+        circuit=circuit_digest(circuit), model="zoo:ioi", task="ioi", metric="logit-difference", unit="logits",
+        ablation="resample", n_pairs=8, notes=[word], provenance={},
+        prompts=[
+            ShownPrompt(title=f"pair {i} {word}", tokens=list(tokens), read_at=1, patterns={head: pattern},
+                        writes={head: WrittenTokens(raised=[(word, 2.5)], lowered=[(" John", -1.0)])})
+            for i in range(2)
+        ],
+        heads={head: HeadDetail(effect=1.25, low=1.0, high=1.5, direct=0.5, direct_stderr=0.1, looks={word: 0.9},
+                                carries=word)},
+        edges={first: EdgeDetail(exact=0.75, reason=reason), second: EdgeDetail(exact=None, why_not=word)},
     )  # fmt: skip

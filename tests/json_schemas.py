@@ -57,6 +57,7 @@ LINES = (
     "circuit without published:ioi --node a9.h9@end -o less",
     f"circuit prune {CIRCUIT} -o pruned",
     f"circuit view {CIRCUIT} -o one.html",
+    f"circuit details {CIRCUIT} -n 4 --reasons 2",
     "circuit why a0.h1->a1.h0<k> -m zoo:truth-induction -t induction -n 4 --corruption match",
     "runs list runs circuits",
     "runs page runs circuits -o runs.html",

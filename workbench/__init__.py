@@ -124,6 +124,7 @@ _HOME = {
     "discover": "evaluate.found_circuit",
     # why an edge is there
     "why": "engine.explained_edge",
+    "circuit_details": "evaluate.circuit_details",
     "direct_logits": "engine.direct_logits",
     "LogitParts": "circuits.logit_parts",
     "Reason": "circuits.reason",

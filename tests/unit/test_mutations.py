@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.circuits import scores, small
+from tests.circuits import details, scores, small
 from tests.unit.test_file_kind import effects
 from workbench.circuits.files import save_circuit, save_scores
+from workbench.circuits.files.details_file import save_details
 from workbench.circuits.files.effects_file import save_effects
 from workbench.circuits.files.kinds import kind_of
 from workbench.circuits.files.plan_file import save_plan
@@ -69,6 +70,7 @@ MADE = {
     "plan": lambda folder: save_plan({"of": "ablation", "seed": 0, "code": {"torch": "2"}}, folder),
     "evaluation": _content("evaluation", EVALUATION),
     "faithfulness": _content("faithfulness", FAITHFULNESS),
+    "details": lambda folder: save_details(details(small()), folder),
     "model-card": _content("model-card", CARD),
 }
 ODD = (None, True, -1, 0.5, 10**30, 1e308, "", "x" * 300, "\ud800", [], {}, [[]], {"x": 1}, 5, 2)

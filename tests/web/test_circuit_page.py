@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, hostile, scores, small
+from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, details, hostile, scores, small
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.show.circuit_page import circuit_page, report_page
 from workbench.view.heatmap import heatmap_svg
@@ -250,7 +250,7 @@ def test_themes_follow_the_system_and_the_button(browser, opened):
 
 def test_hostile_text_stays_text(browser, opened):
     opened(circuit_page(hostile()))
-    assert js(browser, "document.querySelectorAll('script').length") == 4  # three of ours and the data
+    assert js(browser, "document.querySelectorAll('script').length") == 5  # four of ours and the data
     assert js(browser, "document.querySelectorAll('b, img, iframe, object, link').length") == len(HOSTILE)
     tokens = [t.get_attribute("textContent") for t in browser.find_elements("css selector", ".token b")]
     assert tokens == [printable(text) for text in HOSTILE]
@@ -380,6 +380,41 @@ def test_queries_keys_and_values_are_told_apart_and_the_shown_part_is_saved(brow
     browser.execute_async_script("const done = arguments[0]; setTimeout(done, 300)")
     saved = json.loads(js(browser, "window.made[0]"))
     assert {edge["id"] for edge in saved["edges"]} == set(small().edges) and saved["unit"] == "logits"
+
+
+def test_a_clicked_head_shows_its_attention_and_a_clicked_edge_its_reason(browser, opened):
+    from selenium.webdriver.common.keys import Keys
+
+    made = small()
+    head, edges = made.heads[0], list(made.edges)
+    evil = "<img src=x onerror=alert(1)>"
+    share = {"stability": {"parts": [edges[0]], "sets": [[0], [], [0], [0]]}}
+    path = opened(circuit_page(made, details=details(made, word=evil), evidence=share, path="one"))
+    click_on(browser, head)
+    told = browser.find_element("id", "details").text
+    assert "+1.25 logits (95 % interval 1 to 1.5), resample, n 8" in told and f"{evil} 0.90" in told
+    assert f"“{evil}” +2.5" in told and "“ John” −1" in told
+    canvas = browser.find_element("id", "closeup-canvas")
+    readout = browser.find_element("id", "closeup-readout")
+    assert readout.text == "from 1 “ Mary”, where the answer is read: 1 “ Mary” 0.80, 0 “When” 0.20"
+    canvas.send_keys(Keys.ARROW_UP)
+    assert readout.text == "from 0 “When” at 0 “When”: 1.000"
+    browser.find_element("css selector", "#closeup-prompt option[value='1']").click()
+    assert js(browser, "location.hash").endswith(f"node={head}&prompt=1")
+    browser.find_element("id", "closeup-wider").click()
+    assert js(browser, "document.querySelector('aside').clientWidth") > 500
+    browser.execute_script("circuitPage.cy.getElementById('e:' + arguments[0]).emit('tap')", edges[0])
+    told = browser.find_element("id", "details").text
+    assert "+0.75 logits" in told and "75 % of 4 bootstrap draws" in told
+    assert f"who writes the query {evil} (sums to the score: +2 attention score, the largest 2 of 9)" in told
+    assert "m0 +1.5 75 %" in told and "end−3 +0.5 25 %" in told
+    browser.execute_script("circuitPage.cy.getElementById('e:' + arguments[0]).emit('tap')", edges[1])
+    assert evil in browser.find_element("id", "details").text
+    assert js(browser, "document.querySelectorAll('img').length") == 0
+    browser.get("about:blank")
+    path.write_text(circuit_page(made, path="my one"), encoding="utf-8")
+    browser.get(f"{path.as_uri()}#node={head}")
+    assert "workbench circuit details 'my one'" in browser.find_element("id", "details").text
 
 
 def test_a_circuit_of_another_choice_has_no_slider_over_scores():

@@ -11,7 +11,8 @@ from typing import Any
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, compare
 from workbench.circuits.files.circuit_file import has_evaluation, load_circuit, page_path, save_circuit
-from workbench.circuits.files.evaluation_file import verdict_rows
+from workbench.circuits.files.details_file import find_details
+from workbench.circuits.files.evaluation_file import find_evaluation, verdict_rows
 from workbench.circuits.files.export import export, find_format
 from workbench.circuits.files.folder import FoundCircuit, check, find_circuits
 from workbench.circuits.files.importers import import_circuit
@@ -41,11 +42,17 @@ def scores_path(circuit: Path) -> Path:
     return (circuit if circuit.is_dir() else circuit.parent) / "scores.safetensors"
 
 
-def with_scores(circuit: Circuit, path: Path) -> str:
-    """Return the page of a circuit; its slider goes over all scores where they lie beside it."""
-    beside = scores_path(path)
-    scores = load_scores(beside) if beside.is_file() else None
-    return circuit.page(scores=scores, path=str(path))
+def page_of_file(path: Path) -> str:
+    """Return the page of a saved circuit with what lies beside it: scores, details, evaluation."""
+    circuit, beside = load_circuit(path), scores_path(path)
+    judged = find_evaluation(path, circuit)
+    text: str = circuit.page(
+        scores=load_scores(beside) if beside.is_file() else None,
+        path=str(path),
+        details=find_details(path, circuit),
+        evidence=None if judged is None else judged.document["evidence"],
+    )
+    return text
 
 
 @command("circuit list", offers=())
@@ -337,7 +344,7 @@ class ViewCircuit(Command):
 
     def run(self, job: Job) -> dict[str, Any]:
         path = page_path(self.circuit) if self.out is None else self.out
-        text = with_scores(load_circuit(self.circuit), self.circuit)
+        text = page_of_file(self.circuit)
         write_output(path, text)
         if self.open_page:
             webbrowser.open(path.resolve().as_uri())

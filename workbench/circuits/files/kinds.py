@@ -20,6 +20,7 @@ _OURS = {
     "circuit-workbench/bench-cell": "workbench.bench.file:CELL",
     "circuit-workbench/bench-discovery": "workbench.bench.file:BENCH",
     "circuit-workbench/circuit": "workbench.circuits.files.circuit_file:CIRCUIT",
+    "circuit-workbench/details": "workbench.circuits.files.details_file:DETAILS",
     "circuit-workbench/edit": "workbench.edits.description:EDIT",
     "circuit-workbench/heads-table": "workbench.heads.file:HEADS_TABLE",
     "circuit-workbench/evaluation": "workbench.circuits.files.evaluation_file:EVALUATION",

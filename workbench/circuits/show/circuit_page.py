@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.circuits.circuit import Circuit
+from workbench.circuits.details import DetailsContent
 from workbench.circuits.layout import layered, row_labels
 from workbench.circuits.rows import about, edge_rows, measures, node_rows, prompt_parts, said_of_model, title
 from workbench.circuits.scores import Scores
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
+from workbench.circuits.show.page_details import page_details
 from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
 from workbench.view.page import asset, embedded_json, frame
@@ -28,7 +30,14 @@ _KINDS = {
 
 
 @page(Circuit)
-def circuit_page(circuit: Circuit, *, scores: Scores | None = None, path: str = "") -> str:
+def circuit_page(
+    circuit: Circuit,
+    *,
+    scores: Scores | None = None,
+    path: str = "",
+    details: DetailsContent | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> str:
     """A self-contained page to explore a circuit: no network, keyboard and mouse, light and dark.
 
     The slider keeps the strongest edges and prunes by the rule of ``Circuit.top``. Pages hold at most 5,000
@@ -38,6 +47,8 @@ def circuit_page(circuit: Circuit, *, scores: Scores | None = None, path: str = 
         scores: The scores that the circuit was chosen from: the slider then goes over all of them, and begins at the
             circuit. Left out where the circuit is no choice of the largest of them.
         path: Where the circuit is, for the commands that the page shows.
+        details: What was measured of its heads and edges, for the panel of what is clicked.
+        evidence: Of its evaluation: how often each edge is found over bootstrap draws.
     """
     whole = circuit
     start = _chosen_from(circuit, scores)
@@ -52,6 +63,7 @@ def circuit_page(circuit: Circuit, *, scores: Scores | None = None, path: str = 
         "model": printable(whole.model) or "MODEL",
         "task": printable(whole.task) or "TASK",
         "curve": measured_curve(whole),
+        "details": page_details(whole, details, evidence or {}, path),
     }
     return _framed(circuit, data, _page_body(circuit, whole, data["most"]))
 
@@ -64,7 +76,15 @@ def page_of(circuit: Circuit, *, more: Mapping[str, Any], heading: str, lead: st
         aside: Markup whose foreign text is escaped.
     """
     data = _page_data(circuit)
-    data |= {"start": None, "path": "CIRCUIT", "model": "MODEL", "task": "TASK", "curve": None, **more}
+    data |= {
+        "start": None,
+        "path": "CIRCUIT",
+        "model": "MODEL",
+        "task": "TASK",
+        "curve": None,
+        "details": None,
+        **more,
+    }
     body = _page_body(circuit, circuit, data["most"], heading=heading, lead=lead, aside=aside)
     return _framed(circuit, data, body, heading)
 
@@ -75,7 +95,7 @@ def _framed(circuit: Circuit, data: Mapping[str, Any], body: str, heading: str =
         title=heading or title(circuit),
         body=body,
         body_class="circuit",
-        scripts=(asset("theme.js"), asset("cytoscape.min.js"), asset("page.js")),
+        scripts=(asset("theme.js"), asset("cytoscape.min.js"), asset("closeup.js"), asset("page.js")),
     )
 
 
@@ -221,9 +241,9 @@ def _page_body(
 <div id="say" class="sr" aria-live="polite"></div>
 </div>
 <aside aria-label="Details">
-{first}<section id="faith" hidden><h2>Faithfulness at this size</h2><div id="faith-picture"></div>
+{first}<section><h2>Selected</h2><div id="details"></div></section>
+<section id="faith" hidden><h2>Faithfulness at this size</h2><div id="faith-picture"></div>
 <p id="faith-said" role="status"></p></section>
-<section><h2>Selected</h2><div id="details"></div></section>
 <section><h2>The same by command</h2><code id="command"></code>
 <button type="button" id="copy">Copy</button></section>
 {later}{aside}

@@ -21,7 +21,7 @@ CALLED = (
     *("model list", "model show", "task list", "task show", "methods"),
     *("look", "logits", "ablate", "patch", "path-patch", "knock-out", "discover", "evaluate", "heads"),
     *("circuit list", "circuit show", "circuit summary", "circuit diff", "circuit published"),
-    *("circuit validate", "circuit why", "circuit view", "show"),
+    *("circuit validate", "circuit why", "circuit details", "circuit view", "show"),
     *("runs list", "runs show", "runs diff", "runs verify", "doctor"),
 )
 STARTED = (*("ablate", "patch", "path-patch", "knock-out", "discover", "evaluate", "heads"), "runs resume")

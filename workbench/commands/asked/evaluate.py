@@ -19,6 +19,7 @@ from workbench.tasks.reading import is_file
 from workbench.tasks.registry import get_task
 
 if TYPE_CHECKING:
+    from workbench.commands.forms.details import Details
     from workbench.commands.forms.evaluate import Evaluate
     from workbench.commands.forms.why import Why
     from workbench.core.job import Job
@@ -91,7 +92,7 @@ def manner_of(case: CircuitCase, asked: Evaluate | Why) -> dict[str, Any]:
     return {"bos": asked.bos or found, "chat": asked.chat or bool(known.get("chat", False))}
 
 
-def case_of(asked: Evaluate | Why) -> CircuitCase:
+def case_of(asked: Details | Evaluate | Why) -> CircuitCase:
     """Return the saved circuit, or the known circuit of a built-in model, with what it says of its own model and
     task.
 

@@ -92,7 +92,7 @@
     { selector: "node[kind = 'group']", style: { width: 74, height: 34, "font-size": 9 } },
     { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11 * size, "text-valign": "center", "text-halign": "right", events: "no" } },
     { selector: "edge.edge", style: { width: (e) => (0.8 + 6 * e.data("share")) * size, "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
-    ...["q", "k", "v"].map((port) => ({ selector: `edge[port = '${port}']`, style: { "target-label": port, "target-text-offset": 16, "font-size": 9 * size, "font-weight": "bold", color: color(`--port-${port}`), "text-background-color": color("--panel"), "text-background-opacity": 0.85, "text-background-padding": 1 } })),
+    ...["q", "k", "v"].map((port) => ({ selector: `edge[port = '${port}']`, style: { "target-label": port, "target-text-offset": 16, "font-size": 9 * size, "font-weight": "bold", color: color(`--port-${port}`), "target-arrow-color": color(`--port-${port}`), "text-background-color": color("--panel"), "text-background-opacity": 0.85, "text-background-padding": 1 } })),
     { selector: "edge.minus", style: { "line-style": "dashed", "line-color": color("--negative"), "target-arrow-color": color("--negative"), "target-arrow-shape": "tee" } },
     { selector: "edge.link", style: { width: 1, "line-style": "dotted", "line-color": color("--soft"), "curve-style": "straight", events: "no" } },
     { selector: "node.column", style: { "font-size": 13 * size, "font-weight": "bold", color: color("--ink") } },
@@ -142,6 +142,7 @@
   const strongest = (edges, n) => [...edges].sort((a, b) => a.rank - b.rank).slice(0, n);
   const fillList = (list, edges, label) => list.replaceChildren(...strongest(edges, 40).map((e) => edgeButton(e, label && label(e))));
   const heading = (text) => element("h2", {}, text);
+  const closeUp = window.closeUp(data, { element, format, signed, changed: () => remember() });
   const details = () => {
     const box = byId("details");
     if (current === null) {
@@ -152,7 +153,14 @@
       const e = edgeById.get(current.edge);
       const to = (id) => { const b = element("button", { type: "button", class: "address" }, id); b.addEventListener("click", () => choose({ node: id })); return b; };
       const two = sides ? [element("dt", {}, "it is"), element("dd", {}, said[sides.edges[e.id]]), element("dt", {}, "A"), element("dd", {}, signedOr(sides.scores[e.id][0])), element("dt", {}, "B"), element("dd", {}, signedOr(sides.scores[e.id][1]))] : [];
-      box.replaceChildren(element("p", { class: "address" }, e.id), element("dl", {}, ...two, element("dt", {}, "score"), element("dd", {}, `${signed(e.score)} ${data.unit}`), element("dt", {}, "rank"), element("dd", {}, `${e.rank + 1} of ${data.edges.length}`), element("dt", {}, "from"), element("dd", {}, to(e.source)), element("dt", {}, "to"), element("dd", {}, to(e.target))));
+      const port = ["q", "k", "v"].includes(e.input) ? [element("dt", {}, "it is read as"), element("dd", { class: `port-${e.input}` }, { q: "query (q)", k: "key (k)", v: "value (v)" }[e.input])] : [];
+      const measured = closeUp.edgeFacts(e).filter(([, value]) => value !== null).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+      const beside = data.edges.filter((other) => other.id !== e.id && other.source === e.source && other.target === e.target && shown.edges.has(other.id));
+      const parallel = element("ul", { class: "list" });
+      fillList(parallel, beside);
+      box.replaceChildren(element("p", { class: "address" }, e.id), element("dl", {}, ...two, element("dt", {}, "score"), element("dd", {}, `${signed(e.score)} ${data.unit}`), ...measured, ...port, element("dt", {}, "rank"), element("dd", {}, `${e.rank + 1} of ${data.edges.length}`), element("dt", {}, "from"), element("dd", {}, to(e.source)), element("dt", {}, "to"), element("dd", {}, to(e.target))));
+      if (beside.length) box.append(heading("Beside it, between the same two"), parallel);
+      if (!sides) box.append(...closeUp.edge(e));
       return;
     }
     const n = byNode.get(current.node), visible = data.edges.filter((e) => shown.edges.has(e.id));
@@ -164,6 +172,7 @@
     fillList(into, visible.filter((e) => e.target === n.id), (e) => `${e.source}${e.input === "in" ? "" : ` <${e.input}>`}`);
     fillList(out, visible.filter((e) => e.source === n.id), (e) => e.id.slice(e.id.indexOf("->") + 2));
     box.replaceChildren(element("p", { class: "address" }, n.id), rows);
+    if (!sides) box.append(...closeUp.node(n));
     if (edgeLevel) box.append(heading("Reads from"), into, heading("Is read by"), out);
   };
 
@@ -212,6 +221,7 @@
     if (restoring) return;
     const parts = [`keep=${byId("keep").value}`];
     if (current) parts.push(current.node ? `node=${encodeURIComponent(current.node)}` : `edge=${encodeURIComponent(current.edge)}`);
+    if (closeUp.prompt()) parts.push(`prompt=${closeUp.prompt()}`);
     history.replaceState(null, "", `#${parts.join("&")}`);
   };
   const asked = () => {
@@ -225,6 +235,7 @@
   const restore = () => {
     const found = asked();
     restoring = true;
+    if (found.prompt !== undefined) closeUp.setPrompt(Number(found.prompt));
     if (found.keep !== undefined) update(wanted(found.keep));
     if (found.node !== undefined && shown.nodes.has(found.node)) choose({ node: found.node });
     else if (found.edge !== undefined && shown.edges.has(found.edge)) choose({ edge: found.edge });
@@ -287,11 +298,15 @@
     ].join("");
   };
 
+  let fitting = false, whole = true;
   const fit = () => {
     const seen = cy.elements().not(".gone");
+    fitting = true;
     cy.resize();
     cy.fit(seen, 26);
     if (cy.zoom() > 1.4) { cy.zoom(1.4); cy.center(seen); }
+    fitting = false;
+    whole = true;
   };
   const update = (n) => {
     shown = prune(n);
@@ -402,7 +417,9 @@
     byId("copy").textContent = "Copied";
     setTimeout(() => { byId("copy").textContent = "Copy"; }, 1500);
   });
-  new ResizeObserver(() => cy.resize()).observe(byId("graph"));
+  // Another size of the window: what was seen whole is seen whole again; what was enlarged keeps its middle.
+  cy.on("pan zoom", () => { if (!fitting) whole = false; });
+  new ResizeObserver(() => { if (whole) fit(); else cy.resize(); }).observe(byId("graph"));
   // A picture of a thousand edges tells nothing: begin with the strongest 200, or as many as connect.
   let first = data.start !== null ? Math.min(data.start, data.most) : data.most <= 400 ? data.most : 200;
   while (first < data.most && prune(first).nodes.size === 0) first = Math.min(2 * first, data.most);

@@ -1,0 +1,78 @@
+"""What the page of a circuit knows of each head and edge, from the files beside it, as data for ``closeup.js``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.details import DetailsContent, found_shares
+from workbench.core.typed import as_json
+from workbench.view.text import number, printable
+
+_ROLE = {"head", "query", "key", "attention", "direct_effect", "direct_stderr", "unit", "n"}
+
+
+def page_details(
+    circuit: Circuit, details: DetailsContent | None, evidence: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+    """Return what is known of heads and edges; all foreign text is made printable.
+
+    Exact effects are those of the details, else those of the edges that ``discover`` measured; the share of bootstrap
+    draws is of the evaluation's stability.
+    """
+    found: dict[str, Any] = {} if details is None else printed(as_json(details))
+    edges: dict[str, dict[str, Any]] = dict(found.get("edges", {}))
+    for edge, exact in _sampled(circuit).items():
+        own = edges.setdefault(edge, {"exact": None})
+        if own["exact"] is None:
+            own.update(exact=exact, exact_from="measured where it was found")
+    for edge, share in found_shares(evidence).items():
+        edges.setdefault(edge, {"exact": None})["found"] = share
+    names = ("unit", "metric", "ablation", "n_pairs", "prompts", "heads", "notes")
+    known = {name: found[name] for name in names} if found else {"prompts": [], "heads": {}, "notes": []}
+    draws = len(evidence.get("stability", {}).get("sets", ()))
+    command = f"workbench circuit details {shlex.quote(printable(path)) if path else 'CIRCUIT'}"
+    return {
+        **known,
+        "edges": edges,
+        "draws": draws,
+        "roles": _roles(circuit),
+        "measured": details is not None,
+        "command": command,
+    }
+
+
+def _roles(circuit: Circuit) -> dict[str, list[tuple[str, str]]]:
+    """What the evaluation says of heads with a role, as names and texts."""
+    rows = circuit.evaluation.get("roles", ())
+    return {
+        printable(str(row["head"])): [
+            ("looks", printable(f"from {row['query']} at {row['key']}: {number(row['attention'])}")),
+            (
+                "adds directly",
+                printable(
+                    f"{number(row['direct_effect'])} ± {number(row['direct_stderr'])} {row['unit']}, n {row['n']}"
+                ),
+            ),
+        ]
+        for row in rows
+        if isinstance(row, Mapping) and set(row) >= _ROLE
+    }
+
+
+def _sampled(circuit: Circuit) -> dict[str, float]:
+    """Edges that were measured exactly to see how good the scores are."""
+    agreement = circuit.evaluation.get("agreement")
+    rows = agreement.get("edges", ()) if isinstance(agreement, Mapping) else ()
+    return {str(row["edge"]): float(row["exact"]) for row in rows if row.get("exact") is not None}
+
+
+def printed(value: Any) -> Any:
+    """Return JSON values with every text printable, keys too."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(k): printed(v) for k, v in value.items()}
+    return [printed(v) for v in value] if isinstance(value, list) else value

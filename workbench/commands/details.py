@@ -1,0 +1,46 @@
+"""The command ``circuit details`` as a function: open the model, measure heads and edges, keep it, write the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.circuits.files.circuit_file import load_circuit, page_path
+from workbench.circuits.files.details_file import save_details
+from workbench.circuits.files.scores_file import load_scores
+from workbench.commands.asked.details import opening_of
+from workbench.commands.circuit import page_of_file, scores_path
+from workbench.commands.forms.details import Details
+from workbench.commands.inputs import open_runs
+from workbench.core.atomic import write_output
+from workbench.core.job import Job
+from workbench.evaluate.circuit_details import circuit_details
+
+
+def details(asked: Details, job: Job) -> dict[str, Any]:
+    """Measure what the page of a circuit shows of its heads and edges."""
+    circuit = load_circuit(asked.circuit)
+    runs = open_runs(note=job.note, **opening_of(asked))
+    beside = scores_path(asked.circuit)
+    found = circuit_details(
+        circuit,
+        runs,
+        scores=load_scores(beside) if beside.is_file() else None,
+        most_edges=asked.reasons,
+        progress=job.progress,
+    )
+    file = save_details(found, beside.parent)
+    page = page_path(asked.circuit)
+    text = page_of_file(asked.circuit)
+    write_output(page, text)
+    with_reason = sum(edge.reason is not None for edge in found.edges.values())
+    return {
+        "details": str(file),
+        "page": str(page),
+        "bytes": len(text.encode()),
+        "prompts": len(found.prompts),
+        "heads": len(found.heads),
+        "edges": len(found.edges),
+        "reasons": with_reason,
+        "n_pairs": found.n_pairs,
+        "notes": list(found.notes),
+    }
