@@ -14,9 +14,9 @@ from workbench.heads.responses import (
     group_heads,
     respond,
     starts_of,
-    swaps,
     with_known_curve,
 )
+from workbench.heads.token_swaps import swaps
 from workbench.model.open import open_model
 from workbench.papers.kinds import Setting
 from workbench.papers.preplan_anchor import CLAIMS, REPLICATION, PreplanSizes

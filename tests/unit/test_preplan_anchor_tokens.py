@@ -159,7 +159,7 @@ def test_sign_flips_and_jaccard():
 
 
 def test_too_few_responses_leave_the_claim_about_swaps_open():
-    from workbench.heads.responses import Swap
+    from workbench.heads.token_swaps import Swap
     from workbench.papers.kit import Conditions, judge_all
     from workbench.papers.preplan_anchor import CLAIMS, of_swaps
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from workbench.core.claims import Rows
 from workbench.core.errors import ModelError, OptionError
-from workbench.heads.anchors import Marks, jaccard_of, top_share
+from workbench.core.stats.agreement import jaccard
+from workbench.heads.anchors import Marks
 from workbench.heads.decoding import sample
 from workbench.heads.indicators import fai, looked, mean_distance, split_by_distance, waad
 from workbench.heads.observe import patterns_of
@@ -24,6 +26,7 @@ from workbench.model.architecture import describe
 from workbench.model.outputs import require_words
 from workbench.model.probe import wiring
 from workbench.model.reading import require_tokens
+from workbench.view.pictures import Curves
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -44,6 +47,23 @@ class Groups:
 
     def names(self, mask: Bool[Tensor, "layer head"]) -> list[str]:
         return [f"a{self.layers[i]}.h{h}" for i, h in mask.nonzero().tolist()]
+
+    def by_kind(self) -> dict[str, Bool[Tensor, "layer head"]]:
+        """Return the heads of each kind: local, global, receiver."""
+        return {"local": self.local, "global": self.far, "receiver": self.receiver}
+
+    def spans(self) -> dict[str, float]:
+        """Return the mean span of the heads of each kind, in tokens."""
+        return {kind: float(self.span[mask].mean()) for kind, mask in self.by_kind().items()}
+
+    def table(self) -> Rows:
+        """Return one row with the names of the heads of each kind."""
+        return [{kind: ", ".join(self.names(mask)) for kind, mask in self.by_kind().items()}]
+
+    def agreement(self, again: Groups) -> float:
+        """Return how alike other responses cut the same heads: the lesser Jaccard of local and of global heads."""
+        cuts = ((self.local, again.local), (self.far, again.far))
+        return min(jaccard(self.names(here), self.names(there)) for here, there in cuts)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +92,13 @@ class Response:
     @property
     def tokens(self) -> Int[np.ndarray, " token"]:
         return self.ids[self.n_prompt :]
+
+    def picture(self) -> Curves:
+        """Draw its curves over its tokens, FAI so that its largest value is 10."""
+        scale = 10 / (float(np.nanmax(self.fai)) or 1.0)
+        curves = {"WAAD": self.waad, "FAI, largest = 10": scale * self.fai, "entropy": self.entropy}
+        points = {name: list(enumerate(values.tolist())) for name, values in curves.items()}
+        return Curves.of(points, x_label="token of the response", y_label="tokens; nats")
 
     @property
     def kinds(self) -> Int[np.ndarray, " token"]:
@@ -240,6 +267,52 @@ def responses_of(
     return found
 
 
+class Observed(NamedTuple):
+    """Head groups that some responses choose, those that others would choose, and the curves of these others."""
+
+    groups: Groups
+    again: Groups
+    found: list[Response]
+
+
+def observe(
+    model: TransformerBridge,
+    grouping: Int[Tensor, "row pos"],
+    written: Int[Tensor, "response pos"],
+    *,
+    start: int,
+    low: int = 10,
+    window: int = 10,
+    planted: Planted = "none",
+) -> Observed:
+    """Choose head groups on some responses and take the curves of others with them.
+
+    Args:
+        grouping: Responses that choose the groups.
+        written: Those that are analysed.
+        start: Where the responses begin.
+        low: Tokens after a token that do not count for its FAI.
+        window: The farthest that counts for WAAD.
+        planted: A curve with a known answer in place of a measured one (`with_known_curve`).
+
+    Source:
+        Li et al. 2025, arXiv:2510.13554, section 2.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.training.language import known_texts
+        >>> model = wb.open_model("zoo:stdlib")
+        >>> texts = known_texts(model.tokenizer)
+        >>> ids = respond(model, texts, n=4, prompt=8, length=32)
+        >>> seen = observe(model, ids[:2], ids[2:], start=8, low=4)
+        >>> len(seen.found), seen.found[0].waad.shape
+        (2, (24,))
+    """
+    groups, again = (group_heads(model, ids, start=start, low=low) for ids in (grouping, written))
+    found = responses_of(model, written, groups, start=start, low=low, window=window)
+    return Observed(groups, again, [with_known_curve(one, planted) for one in found])
+
+
 def _curves(
     A: Float[Tensor, "head query key"], groups: Groups, *, start: int, low: int, window: int
 ) -> dict[str, np.ndarray]:
@@ -266,93 +339,3 @@ def starts_of(texts: Sequence[str]) -> Marks:
             for text, last in zip(texts, before, strict=True)
         ]
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Swap:
-    """A token replaced, and how alike the two continuations are."""
-
-    response: int
-    token: int
-    kind: str
-    entropy: float
-    alike: float
-
-
-@torch.no_grad()
-def swaps(
-    model: TransformerBridge,
-    found: Sequence[Response],
-    curves: Sequence[np.ndarray],
-    *,
-    share: float = 0.4,
-    rollout: int = 30,
-    stride: int = 4,
-    seed: int = 0,
-) -> list[Swap]:
-    """Replace one token where a curve is high and one where it is low in each response; compare what is written then.
-
-    Both are words in one window of the response, so that as much text follows; the replacement is the model's most
-    likely other token there; both continuations are greedy and ``rollout`` tokens long.
-
-    Args:
-        curves: FAI of every response, or other curves for controls.
-        share: Of the words, that is high and that is low.
-        stride: Tokens are swapped at every so many places: fewer lengths, fewer passes.
-    """
-    chosen = [
-        (i, token, kind)
-        for i, (response, curve) in enumerate(zip(found, curves, strict=True))
-        for kind, token in _two_tokens(response, curve, share, rollout, stride, seed=seed + i)
-    ]
-    results = []
-    for length in sorted({found[i].n_prompt + token for i, token, _ in chosen}):
-        own = [c for c in chosen if found[c[0]].n_prompt + c[1] == length]
-        prefix = torch.tensor(np.stack([found[i].ids[: length + 1] for i, _, _ in own]))
-        prefix = prefix.to(next(iter(model.parameters())).device)
-        other = prefix.clone()
-        other[:, -1] = _alternative(model, prefix)
-        both = sample(model, torch.cat([prefix, other]), steps=rollout, temperature=0.0).tolist()
-        for (i, token, kind), one, another in zip(own, both, both[len(own) :], strict=False):
-            alike = jaccard_of(one, another)
-            entropy = float(found[i].entropy[token])
-            results.append(Swap(response=i, token=token, kind=kind, entropy=entropy, alike=alike))
-    return results
-
-
-def _two_tokens(
-    response: Response, curve: np.ndarray, share: float, rollout: int, stride: int, *, seed: int
-) -> list[tuple[str, int]]:
-    """One token of the top and one of the bottom share of a window from which a rollout still fits."""
-    places = np.arange(len(response.tokens))
-    eligible = (places < len(places) - rollout - 1) & ((places + response.n_prompt) % stride == 0)
-    eligible &= response.wordlike & np.isfinite(curve)
-    if eligible.sum() < 5:
-        return []
-    high, low = (np.flatnonzero(top_share(side, share, eligible=eligible)) for side in (curve, -curve))
-    # The pair that stands closest together among a few drawn: position is not what differs.
-    rng = np.random.default_rng([seed, 11])
-    pairs = [(int(rng.choice(high)), int(rng.choice(low))) for _ in range(10)]
-    a, b = min(pairs, key=lambda pair: abs(pair[0] - pair[1]))
-    return [("high", a), ("low", b)]
-
-
-def low_minus_high(swapped: Sequence[Swap]) -> Float[np.ndarray, " response"]:
-    """Return the likeness after the low swap minus that after the high one, of each response that has both.
-
-    Example:
-        >>> low_minus_high([Swap(response=0, token=1, kind=kind, entropy=0, alike=a) for kind, a in
-        ...                 (("high", 0.25), ("low", 0.75))])
-        array([0.5])
-    """
-    sides: dict[int, dict[str, float]] = {}
-    for swap in swapped:
-        sides.setdefault(swap.response, {})[swap.kind] = swap.alike
-    return np.array([side["low"] - side["high"] for _, side in sorted(sides.items()) if len(side) == 2])
-
-
-def _alternative(model: TransformerBridge, prefix: Int[Tensor, "row pos"]) -> Int[Tensor, " row"]:
-    """The most likely token at the last position that is not the one there."""
-    logits = model(prefix[:, :-1])[:, -1].clone()
-    logits.scatter_(1, prefix[:, -1:], -torch.inf)
-    return logits.argmax(-1)

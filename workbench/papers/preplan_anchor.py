@@ -15,25 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
-from workbench.core.stats.agreement import jaccard
 from workbench.core.stats.intervals import CHANGE
-from workbench.core.stats.permutation import p_above, sign_flip_p
-from workbench.heads import anchors
+from workbench.core.stats.permutation import sign_flip_p
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import Criterion, above, at_least, below, beyond, less, more
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.view.pictures import Curves
 
 with lazily():
-    from workbench.heads import responses
+    from workbench.heads import peak_contrasts, responses, token_swaps
     from workbench.training import language
 
 LOW, WINDOW = 10, 10  # tokens after one that do not count for its FAI; the farthest that counts for WAAD
@@ -65,7 +62,6 @@ class PreplanSizes(Sizes):
 def measure(setting: Setting) -> Conditions:
     """Curves of responses that the model writes itself; punctuation is left out, and shown beside."""
     model, o, seed = setting.model, setting.options, setting.seed
-    places = {"start": o.prompt, "low": LOW}
     write = {"prompt": o.prompt, "length": o.length, "least": 4 * LOW}
     texts = language.known_texts(getattr(model, "tokenizer", None))
     try:
@@ -73,72 +69,43 @@ def measure(setting: Setting) -> Conditions:
         written = responses.respond(model, texts, n=o.responses, seed=seed + 1, **write)
     except WorkbenchError as problem:
         return Conditions(why=problem.message)
-    groups, again = (responses.group_heads(model, ids, **places) for ids in (grouping, written))
-    measured = responses.responses_of(model, written, groups, window=WINDOW, **places)
-    found = [responses.with_known_curve(response, o.planted) for response in measured]
-    how = {"rollout": o.rollout, "seed": seed}
-    own, moved = [r.fai for r in found], [np.roll(r.fai, len(r.fai) // 3) for r in found]
+    places = {"start": o.prompt, "low": LOW, "window": WINDOW}
+    groups, again, found = responses.observe(model, grouping, written, planted=o.planted, **places)
     c = Conditions(seed=seed)
     _of_groups(c, groups, again, o)
     _of_peaks(c, found, o.draws)
-    _of_coupling(c, found, o.draws)
-    of_swaps(c, *(responses.swaps(model, found, fai, **how) for fai in setting.each((own, moved), "swaps")))
-    scale = 10 / (float(np.nanmax(found[0].fai)) or 1.0)
-    curves = {"WAAD": found[0].waad, "FAI, largest = 10": scale * found[0].fai, "entropy": found[0].entropy}
-    points = {name: list(enumerate(values.tolist())) for name, values in curves.items()}
-    c.pictures["One response"] = Curves.of(points, x_label="token of the response", y_label="tokens; nats")
+    of_swaps(c, *token_swaps.swap_both(model, found, rollout=o.rollout, seed=seed, tell=setting.progress))
+    c.pictures["One response"] = found[0].picture()
     return c
 
 
 def _of_groups(c: Conditions, groups: responses.Groups, again: responses.Groups, o: PreplanSizes) -> None:
     """Spans of the groups and how alike other responses cut them."""
-    cuts = ((groups.local, again.local), (groups.far, again.far))
-    same = [jaccard(groups.names(here), groups.names(there)) for here, there in cuts]
-    masks = {"local": groups.local, "global": groups.far, "receiver": groups.receiver}
-    c.numbers |= {f"span of {kind} heads": float(groups.span[mask].mean()) for kind, mask in masks.items()}
+    c.numbers |= {f"span of {kind} heads": span for kind, span in groups.spans().items()}
     c.numbers[UNIFORM] = float((np.arange(o.prompt, o.length) / 2).mean())  # over t + 1 keys: t / 2
-    c.numbers |= {"window": WINDOW, "same groups again": min(same), "heads": groups.span.numel()}
-    c.tables["Head groups"] = [{kind: ", ".join(groups.names(mask)) for kind, mask in masks.items()}]
+    c.numbers |= {"window": WINDOW, "heads": groups.span.numel()}
+    c.numbers["same groups again"] = groups.agreement(again)
+    c.tables["Head groups"] = groups.table()
     c.draw_heads("Span of every head", groups.span.numpy(), unit="tokens")
 
 
 def _of_peaks(c: Conditions, found: Sequence[responses.Response], draws: int) -> None:
-    """WAAD at first tokens of words, of the row that reads one and of the row that writes it; entropy at WAAD peaks."""
-    words, begin = [r.wordlike for r in found], [r.starts for r in found]
-    before, then = ([np.append(m[1:], False) for m in marks] for marks in (begin, words))
-    waad, peaks = [r.waad for r in found], [anchors.peaks(r.waad) for r in found]
-    now, after = [r.entropy for r in found], [r.next_entropy for r in found]
-    cases = {FIRST: (waad, begin, words), BEFORE: (waad, before, then)}
-    cases |= {PEAKS: (now, peaks, words), AFTER: (after, peaks, words)}
-    for (name, other), (curves, marks, eligible) in cases.items():
+    """WAAD and entropy at first tokens and at peaks; which peaks come together."""
+    contrasts = peak_contrasts.contrast_peaks(found, draws=draws, seed=c.seed)
+    for (name, other), one in zip((FIRST, BEFORE, PEAKS, AFTER), contrasts, strict=True):
         both = f"{name} minus {other}"
-        apart = anchors.marked_minus_others(curves, marks, eligible)
-        c.add(both, apart, unit="tokens" if curves is waad else "nats")
-        p, null = anchors.shift_p(curves, marks, eligible, draws=draws, seed=c.seed)
-        c.tell(both, control=null, p=p)
-        for where, side in ((name, marks), (other, [~m for m in marks])):
-            values = [v[w & s] for v, w, s in zip(curves, eligible, side, strict=True)]
-            c.tell(where, float(np.nanmean(np.concatenate(values))), n=len(apart))
+        c.add(both, one.apart, unit="tokens" if name in FIRST + BEFORE else "nats")
+        c.tell(both, control=one.shifted, p=one.p)
+        c.tell(name, one.marked, n=len(one.apart))
+        c.tell(other, one.others, n=len(one.apart))
+    couplings = peak_contrasts.couple_curves(found, draws=draws, seed=c.seed)
+    for name, pair in zip((RECEIVED, COUPLED, BEYOND, PUNCTUATION), couplings, strict=True):
+        c.tell(name, pair.share, control=pair.chance, n=pair.n, p=pair.p)
 
 
-def _of_coupling(c: Conditions, found: Sequence[responses.Response], draws: int) -> None:
-    """FAI peaks with receiver peaks; with and after WAAD peaks, also within kinds of tokens; punctuation beside."""
-    words, kinds = [r.wordlike for r in found], [r.kinds for r in found]
-    early, third = ([anchors.peaks(getattr(r, name)) for r in found] for name in ("waad", "receivers"))
-    cases: dict[str, Any] = {RECEIVED: (words, third, 0, None), COUPLED: (words, early, 1, None)}
-    cases |= {BEYOND: (words, early, 1, kinds), PUNCTUATION: ([~w for w in words], early, 1, None)}
-    for name, (allowed, other, within, groups) in cases.items():
-        late = [anchors.peaks(r.fai) & a for r, a in zip(found, allowed, strict=True)]
-        can = [a & np.isfinite(r.fai) for r, a in zip(found, allowed, strict=True)]
-        how: dict[str, Any] = {"within": within, "groups": groups, "draws": draws, "seed": c.seed}
-        null = anchors.chance(late, other, eligible=can, **how)
-        value, n = anchors.share_followed(late, other, within=within), int(sum(m.sum() for m in late))
-        c.tell(name, value, control=null.mean(), n=n, p=p_above(value, null))
-
-
-def of_swaps(c: Conditions, swapped: Sequence[responses.Swap], control: Sequence[responses.Swap]) -> None:
+def of_swaps(c: Conditions, swapped: Sequence[token_swaps.Swap], control: Sequence[token_swaps.Swap]) -> None:
     """How alike texts stay after a swap, pair by pair; the control has the FAI of another place."""
-    apart, shifted = responses.low_minus_high(swapped), responses.low_minus_high(control)
+    apart, shifted = token_swaps.low_minus_high(swapped), token_swaps.low_minus_high(control)
     for name, kind in zip(SWAPS, ("high", "low"), strict=True):
         c.tell(name, float(np.mean([s.alike for s in swapped if s.kind == kind])), n=len(apart))
     if len(apart) < 10:
