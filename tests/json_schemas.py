@@ -57,6 +57,7 @@ LINES = (
     "circuit without published:ioi --node a9.h9@end -o less",
     f"circuit prune {CIRCUIT} -o pruned",
     f"circuit view {CIRCUIT} -o one.html",
+    f"circuit annotate {CIRCUIT} annotations.json",
     f"circuit details {CIRCUIT} -n 4 --reasons 2",
     "circuit why a0.h1->a1.h0<k> -m zoo:truth-induction -t induction -n 4 --corruption match",
     "runs list runs circuits",
@@ -130,6 +131,8 @@ def write_inputs(folder: Path) -> None:
         {"clean": f"A B A {n}", "corrupt": f"C B A {n}", "answers": [" B"], "wrong_answers": [" D"]}
         for n in range(2)
     ]
+    annotated = {"format": "circuit-workbench/annotations", "version": 1, "nodes": {"m0": {"group": "early"}}}
+    (folder / "annotations.json").write_text(json.dumps(annotated))
     (folder / "theirs-pairs.json").write_text(json.dumps({"prompts": prompts}))
     checkpoint(folder)
 

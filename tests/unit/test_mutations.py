@@ -70,6 +70,9 @@ MADE = {
     "plan": lambda folder: save_plan({"of": "ablation", "seed": 0, "code": {"torch": "2"}}, folder),
     "evaluation": _content("evaluation", EVALUATION),
     "faithfulness": _content("faithfulness", FAITHFULNESS),
+    "annotations": _content(
+        "annotations", {"nodes": {"m1": {"name": "x", "x": 1.5, "y": 2.0}}, "groups": {"a": {}}}
+    ),
     "details": lambda folder: save_details(details(small()), folder),
     "model-card": _content("model-card", CARD),
 }

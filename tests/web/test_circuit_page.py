@@ -5,10 +5,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, details, hostile, scores, small
+from workbench.circuits.files.annotations_file import load_annotations
+from workbench.circuits.files.circuit_file import save_circuit
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.show.circuit_page import circuit_page, report_page
 from workbench.view.heatmap import heatmap_svg
@@ -200,12 +203,22 @@ def test_everything_is_reached_by_keys(browser, opened):
 
     opened(circuit_page(small()))
     seen = []
-    for _ in range(8):
+    for _ in range(9):
         browser.switch_to.active_element.send_keys(Keys.TAB)
         seen.append(browser.switch_to.active_element.get_attribute("id"))
         if seen[-1] == "graph":
             break
-    assert seen == ["theme", "keep", "keep-number", "search", "fit", "save-png", "save-json", "graph"]
+    assert seen == [
+        "theme",
+        "keep",
+        "keep-number",
+        "search",
+        "fit",
+        "save-png",
+        "save-svg",
+        "save-json",
+        "graph",
+    ]
     stage = browser.switch_to.active_element
     assert js(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
     walk = []
@@ -250,7 +263,7 @@ def test_themes_follow_the_system_and_the_button(browser, opened):
 
 def test_hostile_text_stays_text(browser, opened):
     opened(circuit_page(hostile()))
-    assert js(browser, "document.querySelectorAll('script').length") == 5  # four of ours and the data
+    assert js(browser, "document.querySelectorAll('script').length") == 7  # six of ours and the data
     assert js(browser, "document.querySelectorAll('b, img, iframe, object, link').length") == len(HOSTILE)
     tokens = [t.get_attribute("textContent") for t in browser.find_elements("css selector", ".token b")]
     assert tokens == [printable(text) for text in HOSTILE]
@@ -374,12 +387,8 @@ def test_queries_keys_and_values_are_told_apart_and_the_shown_part_is_saved(brow
     labels = js(browser, named)
     assert dict(labels)["input->a0.h0<q>"] == "q" and dict(labels)["input->a0.h0<v>"] == "v"
     assert dict(labels)["a1.h1->logits"] == ""
-    caught = "URL.createObjectURL = (b) => { b.text().then((t) => window.made.push(t)); return 'data:,'; };"
-    browser.execute_script(f"window.made = []; {caught}")
-    js(browser, "document.getElementById('save-json').click()")
-    browser.execute_async_script("const done = arguments[0]; setTimeout(done, 300)")
-    saved = json.loads(js(browser, "window.made[0]"))
-    assert {edge["id"] for edge in saved["edges"]} == set(small().edges) and saved["unit"] == "logits"
+    kept = json.loads(saved(browser, "save-json"))
+    assert {edge["id"] for edge in kept["edges"]} == set(small().edges) and kept["unit"] == "logits"
 
 
 def test_a_clicked_head_shows_its_attention_and_a_clicked_edge_its_reason(browser, opened):
@@ -415,6 +424,70 @@ def test_a_clicked_head_shows_its_attention_and_a_clicked_edge_its_reason(browse
     path.write_text(circuit_page(made, path="my one"), encoding="utf-8")
     browser.get(f"{path.as_uri()}#node={head}")
     assert "workbench circuit details 'my one'" in browser.find_element("id", "details").text
+
+
+CAUGHT = (
+    "window.made = []; URL.createObjectURL = (b) => { b.text().then((t) => made.push(t)); return 'data:,'; };"
+)
+
+
+def saved(browser, button: str) -> str:
+    """The text that a button saves."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.execute_script(CAUGHT + f"document.getElementById('{button}').click()")
+    return WebDriverWait(browser, 20).until(lambda driver: js(driver, "window.made[0]"))
+
+
+def test_what_is_written_on_a_circuit_is_saved_and_comes_back(browser, opened, tmp_path):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    evil, made = "<img src=x onerror=alert(1)>", small()
+    save_circuit(made, tmp_path / "one")
+    path = opened(circuit_page(made, path="one"))
+    click_on(browser, "m1")
+    for id_, text in (("note-name", evil), ("note-group", "late"), ("note-text", "why?")):
+        browser.find_element("id", id_).send_keys(text, Keys.TAB)
+    at = js(browser, "circuitPage.cy.getElementById('n:a0.h0').renderedPosition()")
+    stage = browser.find_element("id", "graph")
+    corner = at["x"] - stage.size["width"] / 2, at["y"] - stage.size["height"] / 2
+    drag = ActionChains(browser).move_to_element_with_offset(stage, *map(int, corner))
+    drag.click_and_hold().move_by_offset(30, 0).move_by_offset(10, 0).release().perform()
+    browser.execute_script("circuitPage.cy.getElementById('e:a0.h0->m1').emit('tap')")
+    browser.find_element("id", "note-hide").click()
+    file = tmp_path / "annotations.json"
+    file.write_text(saved(browser, "notes-save"), encoding="utf-8")
+    kept = load_annotations(file, made)
+    assert (
+        kept.nodes["m1"].name == evil and kept.members == {"late": ["m1"]} and kept.nodes["m1"].note == "why?"
+    )
+    assert kept.edges["a0.h0->m1"].hidden and kept.nodes["a0.h0"].x is not None
+    browser.get("about:blank")
+    path.write_text(circuit_page(made, path="one", annotations=kept), encoding="utf-8")
+    browser.get(path.as_uri())
+    label = js(browser, "circuitPage.cy.getElementById('n:m1').data('label')")
+    assert label.startswith("m1\n<img") and js(browser, "document.querySelectorAll('img').length") == 0
+    assert "a0.h0->m1" not in set(
+        js(browser, "circuitPage.cy.edges('.edge').filter(e => e.visible()).map(e => e.data('key'))")
+    )
+    moved = js(browser, "circuitPage.cy.getElementById('n:a0.h0').position('x')")
+    assert abs(moved - at_rest(browser)) > 5
+    assert js(browser, "JSON.stringify(circuitPage.notes.document().nodes.m1)") == json.dumps(
+        {"name": evil, "group": "late", "colour": "", "note": "why?"}, separators=(",", ":")
+    ).replace('"colour":"",', "")
+    browser.find_element("id", "notes-back").click()
+    browser.find_element("id", "notes-neighbours").click()
+    assert "No two nodes are alike" in browser.find_element("id", "notes-said").text
+    picture = ElementTree.fromstring(saved(browser, "save-svg"))
+    assert len(picture.findall(".//{*}rect")) == 1 + made.n_nodes
+
+
+def at_rest(browser) -> float:
+    """Where the first head stands when nobody drags it."""
+    return js(
+        browser, "JSON.parse(document.getElementById('data').textContent).nodes.find(n => n.id === 'a0.h0').x"
+    )
 
 
 def test_a_circuit_of_another_choice_has_no_slider_over_scores():

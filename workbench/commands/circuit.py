@@ -10,16 +10,26 @@ from typing import Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, compare
-from workbench.circuits.files.circuit_file import has_evaluation, load_circuit, page_path, save_circuit
+from workbench.circuits.files.annotations_file import find_annotations, load_annotations, save_annotations
+from workbench.circuits.files.circuit_file import (
+    FILE_NAME,
+    circuit_path,
+    has_evaluation,
+    load_circuit,
+    page_path,
+    save_circuit,
+)
 from workbench.circuits.files.details_file import find_details
 from workbench.circuits.files.evaluation_file import find_evaluation, verdict_rows
 from workbench.circuits.files.export import export, find_format
 from workbench.circuits.files.folder import FoundCircuit, check, find_circuits
 from workbench.circuits.files.importers import import_circuit
+from workbench.circuits.files.neuronpedia import to_neuronpedia
 from workbench.circuits.files.scores_file import load_scores
 from workbench.circuits.published import list_published
 from workbench.circuits.show.two_circuits import two_circuits_page
 from workbench.circuits.summary import Summary, summarise
+from workbench.circuits.verdicts.judgement import circuit_digest
 from workbench.commands.forms.shared import KEEP, METHOD, MODEL, OUT, TASK
 from workbench.commands.told import STDOUT, Listing, Output, columns_used
 from workbench.core.atomic import write_output
@@ -51,6 +61,7 @@ def page_of_file(path: Path) -> str:
         path=str(path),
         details=find_details(path, circuit),
         evidence=None if judged is None else judged.document["evidence"],
+        annotations=find_annotations(path, circuit),
     )
     return text
 
@@ -180,8 +191,14 @@ class ExportCircuit(Command):
 
     def run(self, job: Job) -> Output:
         file = None if self.out == STDOUT else str(self.out)
-        chosen = find_format(self.format, file).name
-        text = export(load_circuit(self.circuit), chosen, file)
+        chosen, circuit = find_format(self.format, file).name, load_circuit(self.circuit)
+        written = find_annotations(self.circuit, circuit) if chosen == "neuronpedia" else None
+        if written is None:
+            text = export(circuit, chosen, file)
+        else:
+            text = to_neuronpedia(circuit, annotations=written)
+            if file is not None:
+                write_output(self.out, text)
         return Output(text=text, path=self.out, facts={"format": chosen, "bytes": len(text.encode())})
 
     def said(self, result: Output, job: Job) -> Iterator[str]:
@@ -349,3 +366,37 @@ class ViewCircuit(Command):
         if self.open_page:
             webbrowser.open(path.resolve().as_uri())
         return {"page": str(path), "bytes": len(text.encode())}
+
+
+@command("circuit annotate", offers=())
+@dataclass(frozen=True, kw_only=True)
+class AnnotateCircuit(Command):
+    """Keep what the page saved beside a circuit: names, groups, colours, notes, places, hidden parts.
+
+    The circuit's file stays as it is; its page, and its export for Neuronpedia, then have them.
+
+    Example: workbench circuit annotate circuits/ioi/gpt2/eap-ig-1f3a annotations.json
+    """
+
+    circuit: Path = circuit_named()
+    file: Path = argument("A file annotations.json that the page of the circuit saved.")
+
+    def run(self, job: Job) -> dict[str, Any]:
+        circuit = load_circuit(self.circuit)
+        file = circuit_path(self.circuit)
+        if file.name != FILE_NAME:
+            raise CircuitError(
+                f"{self.circuit} is not in a folder of its own, so annotations have no place beside it",
+                hint=f"save it as FOLDER/{FILE_NAME}; workbench circuit prune CIRCUIT -o FOLDER writes a copy",
+            )
+        found = load_annotations(self.file, circuit)
+        if found.circuit not in ("", circuit_digest(circuit)):
+            job.note("the file was written on another circuit of this architecture; addresses mean the same")
+        written = save_annotations(found, file.parent)
+        page = page_path(self.circuit)
+        write_output(page, page_of_file(self.circuit))
+        counts = {"nodes": len(found.nodes), "edges": len(found.edges), "groups": len(found.members)}
+        return {"annotations": str(written), "page": str(page), **counts}
+
+    def said(self, result: dict[str, Any], job: Job) -> Iterator[str]:
+        yield f"wrote {result['annotations']} and {result['page']}"

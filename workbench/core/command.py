@@ -359,6 +359,7 @@ _FORMS = {
     "circuit without": "circuit:WithoutParts",
     "circuit prune": "circuit:PruneCircuit",
     "circuit view": "circuit:ViewCircuit",
+    "circuit annotate": "circuit:AnnotateCircuit",
     "circuit details": "forms.details:Details",
     "circuit why": "forms.why:Why",
     "show": "show:ShowResult",

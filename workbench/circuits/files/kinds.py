@@ -17,6 +17,7 @@ from workbench.core.registry import Registry
 SCHEMAS = Path(__file__).parent / "schema"
 # Format -> where its kind is. Modules are loaded when they are asked for: some are above this room.
 _OURS = {
+    "circuit-workbench/annotations": "workbench.circuits.files.annotations_file:ANNOTATIONS",
     "circuit-workbench/bench-cell": "workbench.bench.file:CELL",
     "circuit-workbench/bench-discovery": "workbench.bench.file:BENCH",
     "circuit-workbench/circuit": "workbench.circuits.files.circuit_file:CIRCUIT",

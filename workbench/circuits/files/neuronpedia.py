@@ -12,6 +12,7 @@ import json
 import re
 from collections import defaultdict
 
+from workbench.circuits.annotations import Annotations
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.rows import NodeRow, about, edge_rows, node_rows, prompt_text, title
 from workbench.circuits.summary import summarise
@@ -28,14 +29,16 @@ _TYPES = {
 }
 
 
-def to_neuronpedia(circuit: Circuit) -> str:
+def to_neuronpedia(circuit: Circuit, *, annotations: Annotations | None = None) -> str:
     """Return the circuit as a Neuronpedia graph.
 
     One link per pair of nodes: its weight is the sum of the q, k and v edges between the two, and ``inputs``
     has each of them. KV groups are passed through to their heads. Nodes without a position stand at the last
     token, and the description says so; named positions are columns of their own, in place of the prompt's
-    tokens. Roles become supernodes.
+    tokens. Groups of the annotations become supernodes, and roles of nodes without a group; hidden nodes
+    are not pinned.
     """
+    noted = {} if annotations is None else annotations.nodes
     columns = _columns(circuit)
     rows = [row for row in node_rows(circuit) if row.kind != "group"]
     ids = {row.id: _node_id(circuit, row, columns) for row in rows}
@@ -45,7 +48,17 @@ def to_neuronpedia(circuit: Circuit) -> str:
             hint="export graphml or cytoscape instead",
         )
     influence = _influence(circuit)
-    nodes = [_node(circuit, row, ids[row.id], columns, influence.get(row.id, 0.0)) for row in rows]
+    nodes = [
+        _node(
+            circuit,
+            row,
+            ids[row.id],
+            columns,
+            influence.get(row.id, 0.0),
+            noted[row.id].name if row.id in noted else "",
+        )
+        for row in rows
+    ]
     weights = _weights(circuit, set(ids))
     links = [
         {"source": ids[s], "target": ids[t], "weight": sum(w.values()), "inputs": w}
@@ -54,8 +67,10 @@ def to_neuronpedia(circuit: Circuit) -> str:
     name = circuit.model.rsplit("/", 1)[-1].lower()
     supernodes = defaultdict(list)
     for row in rows:
-        if row.role:
-            supernodes[row.role].append(ids[row.id])
+        own = noted.get(row.id)
+        named = (printable(own.group) if own else "") or row.role
+        if named and not (own and own.hidden):
+            supernodes[named].append(ids[row.id])
     document = {
         "metadata": {
             "slug": slug(title(circuit)),
@@ -140,10 +155,10 @@ def _node_id(circuit: Circuit, row: NodeRow, columns: list[str]) -> str:
 
 
 def _node(
-    circuit: Circuit, row: NodeRow, id_: str, columns: list[str], influence: float
+    circuit: Circuit, row: NodeRow, id_: str, columns: list[str], influence: float, name: str = ""
 ) -> dict[str, object]:
     layer, feature = _place(circuit, row)
-    label = f"{row.id} {row.role}".strip()
+    label = f"{row.id} {printable(name) or row.role}".strip()
     if row.score is not None:
         label += f" ({number(row.score)} {printable(circuit.unit)})"
     return {

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from workbench.circuits.annotations import Annotations
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.details import DetailsContent
 from workbench.circuits.layout import layered, row_labels
 from workbench.circuits.rows import about, edge_rows, measures, node_rows, prompt_parts, said_of_model, title
 from workbench.circuits.scores import Scores
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
-from workbench.circuits.show.page_details import page_details
+from workbench.circuits.show.page_details import page_annotations, page_details
 from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
 from workbench.view.page import asset, embedded_json, frame
 from workbench.view.text import escape, printable
 
 MOST_PAGE_EDGES = 5000
+SCRIPTS = ("theme.js", "cytoscape.min.js", "closeup.js", "notes.js", "save.js", "page.js")
 _KINDS = {
     "input": "input",
     "projector": "projector",
@@ -37,6 +39,7 @@ def circuit_page(
     path: str = "",
     details: DetailsContent | None = None,
     evidence: Mapping[str, Any] | None = None,
+    annotations: Annotations | None = None,
 ) -> str:
     """A self-contained page to explore a circuit: no network, keyboard and mouse, light and dark.
 
@@ -49,6 +52,7 @@ def circuit_page(
         path: Where the circuit is, for the commands that the page shows.
         details: What was measured of its heads and edges, for the panel of what is clicked.
         evidence: Of its evaluation: how often each edge is found over bootstrap draws.
+        annotations: What was written on it: names, groups, colours, notes, places, hidden parts.
     """
     whole = circuit
     start = _chosen_from(circuit, scores)
@@ -64,6 +68,7 @@ def circuit_page(
         "task": printable(whole.task) or "TASK",
         "curve": measured_curve(whole),
         "details": page_details(whole, details, evidence or {}, path),
+        **page_annotations(whole, annotations, path),
     }
     return _framed(circuit, data, _page_body(circuit, whole, data["most"]))
 
@@ -95,7 +100,11 @@ def _framed(circuit: Circuit, data: Mapping[str, Any], body: str, heading: str =
         title=heading or title(circuit),
         body=body,
         body_class="circuit",
-        scripts=(asset("theme.js"), asset("cytoscape.min.js"), asset("closeup.js"), asset("page.js")),
+        scripts=(
+            asset("theme.js"),
+            asset("cytoscape.min.js"),
+            *map(asset, ("closeup.js", "notes.js", "save.js", "page.js")),
+        ),
     )
 
 
@@ -228,6 +237,7 @@ def _page_body(
 <span id="found" class="soft" role="status"></span>
 <button type="button" id="fit">Fit</button>
 <button type="button" id="save-png">PNG</button>
+<button type="button" id="save-svg">SVG</button>
 <button type="button" id="save-json">JSON</button>
 <span class="legend" aria-hidden="true"><span><i></i>{legend[0]}</span>
 <span><i class="opposes"></i>{legend[1]}</span>{third}</span>
@@ -247,6 +257,7 @@ def _page_body(
 <section><h2>The same by command</h2><code id="command"></code>
 <button type="button" id="copy">Copy</button></section>
 {later}{aside}
+{"" if aside else '<section><h2>Groups and notes</h2><div id="notes"></div></section>'}
 {strongest}
 {"" if aside else _facts_html(facts, whole)}
 </aside>

@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from workbench.circuits.annotations import Annotations
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.details import DetailsContent, found_shares
+from workbench.circuits.verdicts.judgement import circuit_digest
 from workbench.core.typed import as_json
 from workbench.view.text import number, printable
 
@@ -33,7 +35,7 @@ def page_details(
     names = ("unit", "metric", "ablation", "n_pairs", "prompts", "heads", "notes")
     known = {name: found[name] for name in names} if found else {"prompts": [], "heads": {}, "notes": []}
     draws = len(evidence.get("stability", {}).get("sets", ()))
-    command = f"workbench circuit details {shlex.quote(printable(path)) if path else 'CIRCUIT'}"
+    command = f"workbench circuit details {_named(path)}"
     return {
         **known,
         "edges": edges,
@@ -60,6 +62,31 @@ def _roles(circuit: Circuit) -> dict[str, list[tuple[str, str]]]:
         for row in rows
         if isinstance(row, Mapping) and set(row) >= _ROLE
     }
+
+
+def page_annotations(circuit: Circuit, annotations: Annotations | None, path: str) -> dict[str, Any]:
+    """Return what was written on the circuit, and the line to type that keeps what the page saves."""
+    return {
+        "digest": circuit_digest(circuit),
+        "annotations": None if annotations is None else _written(annotations),
+        "annotateCommand": f"workbench circuit annotate {_named(path)} annotations.json",
+    }
+
+
+def _written(annotations: Annotations) -> dict[str, Any]:
+    """As the page saves them: what is empty is left out."""
+    found = as_json(annotations)
+    return {
+        what: {
+            printable(name): {k: v for k, v in printed(own).items() if v not in ("", False, None)}
+            for name, own in found[what].items()
+        }
+        for what in ("nodes", "edges", "groups")
+    }
+
+
+def _named(path: str) -> str:
+    return shlex.quote(printable(path)) if path else "CIRCUIT"
 
 
 def _sampled(circuit: Circuit) -> dict[str, float]:

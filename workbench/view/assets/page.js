@@ -64,15 +64,18 @@
   const shapes = { head: "round-rectangle", mlp: "rectangle", group: "diamond", attn: "hexagon", input: "round-rectangle", logits: "round-rectangle", projector: "ellipse" };
   const brief = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
   // Circuits are taller than screens: spread the rows until the picture has the shape of its frame.
+  // A narrow frame has no room for names of layers and roles: letters are larger instead.
+  const narrow = byId("graph").clientWidth < 520 && !sides;
   const stage = byId("graph"), xs = data.nodes.map((n) => n.x), ys = data.nodes.map((n) => n.y);
   const room = (stage.clientWidth / Math.max(stage.clientHeight, 1)) * (Math.max(...ys) - Math.min(...ys) + 60);
   const spread = Math.max(1, Math.min(2.2, room / (Math.max(...xs) - data.left + 60 || 1)));
   if (Number.isFinite(spread)) { for (const n of [...data.nodes, ...data.rows]) n.x *= spread; data.left *= spread; }
   const crowded = data.nodes.some((n) => n.kind === "group" || n.kind === "attn");
   const size = Math.min(crowded ? 0.96 : 1.6, 0.96 * (Number.isFinite(spread) ? spread : 1)); // never wider than a column
+  const letters = narrow ? 15 : 11;
   const elements = [
-    ...data.rows.map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
-    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role ? `${brief(node.id, 16)}\n${brief(node.role, 16)}` : brief(node.id, 13), kind: node.kind, role: node.role ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: `node${sideOf("nodes", node.id)}`, grabbable: false })),
+    ...(narrow ? [] : data.rows).map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
+    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role && !narrow ? `${brief(node.id, 16)}\n${brief(node.role, 14)}` : brief(node.id, 13), kind: node.kind, role: node.role && !narrow ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: `node${sideOf("nodes", node.id)}`, grabbable: !sides })),
     ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score, port: ["q", "k", "v"].includes(edge.input) ? edge.input : "" }, classes: `${edge.score < 0 ? "edge minus" : "edge plus"}${sideOf("edges", edge.id)}` })),
     ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
   ];
@@ -83,12 +86,14 @@
     return `#${parts.map((x) => x.toString(16).padStart(2, "0")).join("")}`;
   };
   const nodeFill = (node) => {
+    if (node.data("tint")) return node.data("tint");
     const score = node.data("score");
     if (score === null || score === undefined) return color("--node");
     return mix(color("--node"), color(score < 0 ? "--negative" : "--positive"), 0.75 * Math.min(1, Math.abs(score) / topNode));
   };
+  const nodeInk = (node) => (node.data("tint") ? inkOn([1, 3, 5].map((i) => parseInt(node.data("tint").slice(i, i + 2), 16))) : color("--ink"));
   const style = () => [
-    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : n.data("key").includes(":") ? 84 : 66) * size, height: (n) => (n.data("role") ? 36 : 26) * size, "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: color("--ink"), "font-size": 11 * size, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 160 * size, "line-height": 1.15 } },
+    { selector: "node.node", style: { shape: "data(shape)", label: "data(label)", width: (n) => (n.data("role") ? 92 : n.data("key").includes(":") ? 84 : 66) * size, height: (n) => (n.data("role") ? 36 : 26) * size, "background-color": nodeFill, "border-width": 1.2, "border-color": color("--edge-node"), color: nodeInk, "font-size": letters * size, "font-family": "system-ui, sans-serif", "text-valign": "center", "text-halign": "center", "text-wrap": "wrap", "text-max-width": 160 * size, "line-height": 1.15 } },
     { selector: "node[kind = 'group']", style: { width: 74, height: 34, "font-size": 9 } },
     { selector: "node.row", style: { label: "data(label)", width: 1, height: 1, "background-opacity": 0, color: color("--soft"), "font-size": 11 * size, "text-valign": "center", "text-halign": "right", events: "no" } },
     { selector: "edge.edge", style: { width: (e) => (0.8 + 6 * e.data("share")) * size, "line-color": color("--positive"), "target-arrow-color": color("--positive"), "target-arrow-shape": "triangle", "arrow-scale": 0.7, "curve-style": "bezier", "control-point-step-size": 26, opacity: (e) => 0.35 + 0.55 * e.data("share") } },
@@ -101,7 +106,7 @@
     { selector: "edge.of-both", style: { "line-style": "solid", "line-color": color("--edge-node"), "target-arrow-color": color("--edge-node") } },
     { selector: "node.of-here", style: { "border-color": color("--positive"), "border-width": 2.4 } },
     { selector: "node.of-there", style: { "border-color": color("--negative"), "border-width": 2.4, "border-style": "dashed" } },
-    { selector: ".gone", style: { display: "none" } },
+    { selector: ".gone, .hid", style: { display: "none" } },
     { selector: ".faint", style: { opacity: 0.1 } },
     { selector: "edge.onpath", style: { opacity: (e) => 0.6 + 0.35 * e.data("share"), "z-index": 9 } },
     { selector: "node.match", style: { "border-width": 3.5, "border-color": color("--focus"), "border-style": "double" } },
@@ -112,7 +117,7 @@
   const cy = cytoscape({ container: byId("graph"), elements, style: style(), layout: { name: "preset" }, minZoom: 0.05, maxZoom: 4, boxSelectionEnabled: false, autounselectify: true });
   document.addEventListener("themechange", () => cy.style(style()));
 
-  let shown = prune(data.most), current = null;
+  let shown = prune(data.most), current = null, notes = null;
   const node = (id) => cy.getElementById(`n:${id}`);
   const edge = (id) => cy.getElementById(`e:${id}`);
 
@@ -160,7 +165,7 @@
       fillList(parallel, beside);
       box.replaceChildren(element("p", { class: "address" }, e.id), element("dl", {}, ...two, element("dt", {}, "score"), element("dd", {}, `${signed(e.score)} ${data.unit}`), ...measured, ...port, element("dt", {}, "rank"), element("dd", {}, `${e.rank + 1} of ${data.edges.length}`), element("dt", {}, "from"), element("dd", {}, to(e.source)), element("dt", {}, "to"), element("dd", {}, to(e.target))));
       if (beside.length) box.append(heading("Beside it, between the same two"), parallel);
-      if (!sides) box.append(...closeUp.edge(e));
+      if (!sides) box.append(...closeUp.edge(e), ...notes.forEdge(e));
       return;
     }
     const n = byNode.get(current.node), visible = data.edges.filter((e) => shown.edges.has(e.id));
@@ -173,7 +178,9 @@
     fillList(out, visible.filter((e) => e.source === n.id), (e) => e.id.slice(e.id.indexOf("->") + 2));
     box.replaceChildren(element("p", { class: "address" }, n.id), rows);
     if (!sides) box.append(...closeUp.node(n));
+    const written = sides ? [] : notes.forNode(n);
     if (edgeLevel) box.append(heading("Reads from"), into, heading("Is read by"), out);
+    box.append(...written);
   };
 
   // Following a path: everything the node is reached from, and everything it reaches.
@@ -221,6 +228,7 @@
     if (restoring) return;
     const parts = [`keep=${byId("keep").value}`];
     if (current) parts.push(current.node ? `node=${encodeURIComponent(current.node)}` : `edge=${encodeURIComponent(current.edge)}`);
+    if (byId("search").value) parts.push(`search=${encodeURIComponent(byId("search").value)}`);
     if (closeUp.prompt()) parts.push(`prompt=${closeUp.prompt()}`);
     history.replaceState(null, "", `#${parts.join("&")}`);
   };
@@ -236,6 +244,7 @@
     const found = asked();
     restoring = true;
     if (found.prompt !== undefined) closeUp.setPrompt(Number(found.prompt));
+    if (found.search !== undefined) byId("search").value = found.search;
     if (found.keep !== undefined) update(wanted(found.keep));
     if (found.node !== undefined && shown.nodes.has(found.node)) choose({ node: found.node });
     else if (found.edge !== undefined && shown.edges.has(found.edge)) choose({ edge: found.edge });
@@ -338,14 +347,14 @@
     cy.batch(() => { for (const { id } of data.nodes) node(id).toggleClass("match", matches.includes(id)); });
     byId("found").textContent = text ? `${matches.length} found` : "";
   };
-  byId("search").addEventListener("input", search);
+  byId("search").addEventListener("input", () => { search(); remember(); });
   byId("search").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && matches.length) {
       const at = current && current.node ? matches.indexOf(current.node) : -1;
       choose({ node: matches[(at + 1) % matches.length] });
       event.preventDefault();
     }
-    if (event.key === "Escape") { byId("search").value = ""; search(); choose(null); }
+    if (event.key === "Escape") { byId("search").value = ""; search(); choose(null); remember(); }
   });
 
   // Keys in the picture: arrows go to the nearest node that way, Enter follows the strongest edge on, Escape clears.
@@ -399,11 +408,15 @@
   byId("fit").addEventListener("click", fit);
   const download = (name, url) => element("a", { href: url, download: name }).click();
   byId("save-png").addEventListener("click", () => download("circuit.png", cy.png({ full: true, scale: 2, bg: color("--bg"), maxWidth: 8000, maxHeight: 8000 })));
+  const saved = (name, text, type) => {
+    const url = URL.createObjectURL(new Blob([text], { type }));
+    download(name, url);
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  };
+  byId("save-svg").addEventListener("click", () => saved("circuit.svg", circuitSvg(cy, { title: document.title, background: color("--bg"), ink: color("--ink") }), "image/svg+xml"));
   byId("save-json").addEventListener("click", () => {
     const kept = { unit: data.unit, model: data.model, task: data.task, keep: Number(byId("keep").value), nodes: [...shown.nodes], edges: data.edges.filter((e) => shown.edges.has(e.id)).map(({ id, source, target, input, score }) => ({ id, source, target, input, score })) };
-    const url = URL.createObjectURL(new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }));
-    download("circuit-shown.json", url);
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
+    saved("circuit-shown.json", JSON.stringify(kept, null, 1), "application/json");
   });
   byId("copy").addEventListener("click", async () => {
     const text = byId("command").textContent;
@@ -423,10 +436,11 @@
   // A picture of a thousand edges tells nothing: begin with the strongest 200, or as many as connect.
   let first = data.start !== null ? Math.min(data.start, data.most) : data.most <= 400 ? data.most : 200;
   while (first < data.most && prune(first).nodes.size === 0) first = Math.min(2 * first, data.most);
+  notes = sides ? null : notesOf(data, { element, cy, byNode, spread: Number.isFinite(spread) ? spread : 1, narrow, shown: () => shown, choose, say: (text) => { byId("say").textContent = text; } });
   const opened = asked();
   update(first);
   fit();
   if (Object.keys(opened).length) { history.replaceState(null, "", `#${Object.entries(opened).map(([k, v]) => `${k}=${encodeURIComponent(v)}`).join("&")}`); restore(); }
   window.addEventListener("hashchange", restore);
-  window.circuitPage = { cy, shown: () => shown, selected: () => current, update };
+  window.circuitPage = { cy, shown: () => shown, selected: () => current, update, notes };
 })();
