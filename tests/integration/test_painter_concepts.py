@@ -8,8 +8,18 @@ import torch
 import workbench as wb
 from tests.integration.test_painter import ONE, RED, fresh
 from workbench.core.errors import ModelError, OptionError, ShapeError
-from workbench.edits.isolation import NOBODY, ReferenceLooks, halves, isolate, isolated
+from workbench.edits.isolation import (
+    NOBODY,
+    ReferenceLooks,
+    dealt,
+    halves,
+    isolate,
+    isolated,
+    slope_between_subjects,
+    subjects_of,
+)
 from workbench.edits.kinds import Mask, Rows
+from workbench.edits.reposition import colours_taken, moves_onto, paint_beside, references_elsewhere
 from workbench.edits.word_looks import WordLooks
 from workbench.heads.concept_mask import (
     ConceptMasking,
@@ -148,6 +158,38 @@ def test_isolated_subjects_do_not_feel_each_other_and_the_model_is_given_back(op
         after = predict(opened, x, t, words)
     assert torch.equal(one[..., :12], two[..., :12]) and not torch.equal(one[..., 12:], two[..., 12:])
     assert not torch.allclose(one, before) and torch.equal(before, after) and torch.equal(neither, before)
+
+
+def test_slopes_between_subjects_are_none_in_isolation_and_dealt_patches_are_as_many(opened):
+    assert slope_between_subjects(opened) == 0
+    drawn = draw_many(3, range(3), objects=2)
+    patches, words = subjects_of(drawn)
+    assert torch.equal(patches, halves(64, first_side=[int(d.items[0].side == "right") for d in drawn]))
+    assert torch.equal(words, WORDS.expand(3, -1))
+    mixed = dealt(patches, seed=2)
+    assert torch.equal(mixed.sum(1), patches.sum(1)) and not torch.equal(mixed, patches)
+
+
+def test_references_are_moved_onto_what_is_painted_and_their_colour_is_read(bare):
+    drawn = draw_many(3, range(3), objects=1)
+    references = references_elsewhere(drawn)
+    assert [r.items[0].colour for r in references] == [d.items[0].colour for d in (*drawn[1:], drawn[0])]
+    assert all(r.items[0].side != d.items[0].side for r, d in zip(references, drawn, strict=True))
+    pictures = torch.stack([torch.from_numpy(d.pixels) for d in drawn])
+    for reference, drawing, (down, right) in zip(
+        references, drawn, moves_onto(references, pictures), strict=True
+    ):
+        (top, left), (row, column) = reference.corners[0], drawing.corners[0]
+        assert max(abs(top + 3 * down - row), abs(left + 3 * right - column)) <= 1  # a patch has three pixels
+    assert moves_onto(references[:1], torch.zeros(1, 24, 24, 3)) == [(0, 0)]
+    assert colours_taken(pictures, drawn, drawn)[0].tolist() == [1, 1, 1]
+    other = [
+        reference.items[0].colour == drawing.items[0].colour
+        for reference, drawing in zip(references, drawn, strict=True)
+    ]
+    assert colours_taken(pictures, drawn, references)[0].tolist() == other
+    with pytest.raises(ShapeError, match="3 captions and 2 references"):
+        paint_beside(bare, drawn, references[:2], [(0, 0)] * 2)
 
 
 def test_a_reference_that_is_the_picture_itself_changes_nothing_and_another_does(bare):

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from workbench.core.errors import OptionError, ShapeError
 from workbench.model.flow_painter.model import PainterModel
 from workbench.model.flow_painter.patterns import attentions
-from workbench.model.flow_painter.sample import STEPS, noisy, predict, require_painter
+from workbench.model.flow_painter.sample import STEPS, noise, noisy, predict, require_painter
 from workbench.model.hooks import hook_name
-from workbench.tasks.canvas.words import GRID, PATCH
+from workbench.tasks.canvas.captions import word_numbers
+from workbench.tasks.canvas.flat_shapes import Drawing, Item
+from workbench.tasks.canvas.words import GRID, HALF, PATCH, ROLES, SIDE, SIDES, SLOTS
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -182,3 +184,54 @@ def halves(n: int, *, first_side: Sequence[int]) -> Int[Tensor, "row patch"]:
         raise OptionError(f"{n} patches are no square", hint=f"n={GRID**2}")
     right = (torch.arange(n) % side >= side // 2).long()
     return torch.stack([right ^ 1 if first else right for first in first_side])
+
+
+def subjects_of(
+    drawings: Sequence[Drawing],
+) -> tuple[Int[Tensor, "row patch"], Int[Tensor, "row word"]]:
+    """Return the subjects of captions of two objects: patches by the half that is asked for, words by their object.
+
+    Example:
+        >>> from workbench.tasks.canvas.flat_shapes import draw_many
+        >>> patches, words = subjects_of(draw_many(7, range(3), objects=2))
+        >>> patches.shape, words[0].tolist()
+        (torch.Size([3, 64]), [0, 0, 0, 0, 1, 1, 1, 1])
+    """
+    patches = halves(GRID * GRID, first_side=[SIDES.index(each.items[0].side) for each in drawings])
+    words = torch.arange(len(SLOTS)).div(len(ROLES), rounding_mode="floor")
+    return patches, words.expand(len(drawings), -1)
+
+
+def dealt(patches: Int[Tensor, "row patch"], *, seed: int) -> Int[Tensor, "row patch"]:
+    """Deal the patches of each picture to its subjects at random, as many to each: a control.
+
+    Example:
+        >>> sorted(dealt(halves(16, first_side=[1]), seed=0)[0].tolist()) == [0] * 8 + [1] * 8
+        True
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([row[torch.randperm(len(row), generator=generator)] for row in patches])
+
+
+def slope_between_subjects(model: TransformerBridge) -> float:
+    """Measure how much the prediction of one isolated subject depends on the state of the other.
+
+    Returns:
+        The largest slope of the left half's squared prediction along a pixel of the right half; 0 where subjects do
+        not feel each other.
+
+    Raises:
+        ModelError: if the model does not paint.
+
+    Example:
+        >>> import workbench as wb
+        >>> slope_between_subjects(wb.open_model("zoo:painter"))
+        0.0
+    """
+    items = (Item("red", "disc", "left"), Item("blue", "square", "right"))
+    patches, own = subjects_of([Drawing(items, ((0, 0), (0, HALF)))])
+    x = noise(0, range(1), side=SIDE).requires_grad_(True)
+    words = torch.from_numpy(word_numbers([items]))
+    with torch.enable_grad(), isolate(model, patches, own):
+        found = predict(model, x, torch.tensor([0.5]), words)[..., :HALF].square().sum()
+    return float(torch.autograd.grad(found, x)[0][..., HALF:].abs().max())

@@ -17,28 +17,26 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Control, Extension, Paper, above, no_worse, untried
-from workbench.papers.kit.claims import needs
+from workbench.papers.kit import Claim, Conditions, Control, Extension, Paper, above, needs, no_worse
 from workbench.papers.kit.criteria import at_least, at_most, below
-from workbench.papers.kit.frames import NO_PHOTOGRAPHS, RECONSTRUCTED
+from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Reconstructed, untried_reconstructed
 from workbench.papers.kit.picture_verdicts import add_verdicts
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.canvas.captions import word_numbers
-from workbench.tasks.canvas.flat_shapes import Drawing, Item, draw_many
-from workbench.tasks.canvas.picture_reader import leaks, read_picture
-from workbench.tasks.canvas.words import GRID, HALF, OBJECT, OBJECTS, PATCH, ROLES, SIDES, SLOTS
+from workbench.tasks.canvas.flat_shapes import draw_many, draw_unlike
+from workbench.tasks.canvas.picture_reader import leaks
+from workbench.tasks.canvas.words import GRID
 
 with lazily():
-    from workbench.edits import isolation
+    from workbench.edits import isolation, reposition
     from workbench.model.flow_painter import sample
 
 # Criteria, fixed before anything was measured.
@@ -46,15 +44,10 @@ MIXES, CLEAN, WITHIN, NOTHING = 0.1, 0.02, 0.05, 0.0
 FIRST_SEED, GOOD = 50_000_000, "zoo:painter"
 PLAIN, ISOLATED, DEALT = "not isolated", "isolated", "patches dealt at random"
 AMONG, WORDS_ALONE = "isolated among patches alone", "isolated from words alone"
-NONE, MOVED, STILL, ANYWHERE, FOREIGN = (
-    "no reference",
-    "moved reference",
-    "reference where it is",
-    "reference moved anywhere",
-    "another's reference, moved",
-)
+NONE, MOVED, STILL = "no reference", "moved reference", "reference where it is"
+ANYWHERE, FOREIGN = "reference moved anywhere", "another's reference, moved"
 JUDGED = ("colour", "count", "binding", "intact")
-FELT = "slope from one subject to the other"
+FELT, COLOUR = "slope from one subject to the other", "the reference's colour"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,37 +66,24 @@ def measure(setting: Setting) -> Conditions:
     """
     o, seed = setting.options, FIRST_SEED + 1000 * setting.seed
     c = Conditions(unit="share of pictures", seed=setting.seed)
-    drawings = [d for d in draw_many(seed, range(2 * o.pictures), objects=2) if _apart(d)][: o.pictures]
-    ways = _ways(setting.model, drawings, seed)
-    for done, (name, under) in enumerate(ways.items(), start=1):
-        _judge(c, name, sample.paint(setting.model, [d.items for d in drawings], seed=seed, under=under))
-        setting.progress(done, len(ways) + 6, name)
-    c.numbers[FELT] = _felt(setting.model)
-    good = setting.model if setting.name == GOOD else setting.open(GOOD)
-    _judge(c, f"{PLAIN}, {GOOD}", sample.paint(good, [d.items for d in drawings], seed=seed))
-    _reposition(c, setting, good, seed + 1)
-    return c
-
-
-def _apart(drawing: Drawing) -> bool:
-    return drawing.items[0].colour != drawing.items[1].colour
-
-
-def _ways(model: Any, drawings: Sequence[Drawing], seed: int) -> dict[str, Any]:
-    import torch
-
-    n = GRID * GRID
-    patches = isolation.halves(n, first_side=[SIDES.index(d.items[0].side) for d in drawings])
-    words = torch.arange(len(SLOTS)).div(len(ROLES), rounding_mode="floor").expand(len(drawings), -1)
-    generator = torch.Generator().manual_seed(seed)
-    dealt = torch.stack([row[torch.randperm(n, generator=generator)] for row in patches])
-    return {
+    drawings = draw_unlike(seed, o.pictures)
+    asked = [drawing.items for drawing in drawings]
+    patches, words = isolation.subjects_of(drawings)
+    dealt, isolate = isolation.dealt(patches, seed=seed), partial(isolation.isolate, setting.model)
+    ways: dict[str, Any] = {
         PLAIN: None,
-        ISOLATED: lambda step: isolation.isolate(model, patches, words),
-        DEALT: lambda step: isolation.isolate(model, dealt, words),
-        AMONG: lambda step: isolation.isolate(model, patches, words, to_words=False),
-        WORDS_ALONE: lambda step: isolation.isolate(model, patches, words, among=False),
+        ISOLATED: lambda step: isolate(patches, words),
+        DEALT: lambda step: isolate(dealt, words),
+        AMONG: lambda step: isolate(patches, words, to_words=False),
+        WORDS_ALONE: lambda step: isolate(patches, words, among=False),
     }
+    for name in setting.each([*ways], "ways to isolate"):
+        _judge(c, name, sample.paint(setting.model, asked, seed=seed, under=ways[name]))
+    c.numbers[FELT] = isolation.slope_between_subjects(setting.model)
+    good = setting.model if setting.name == GOOD else setting.open(GOOD)
+    _judge(c, f"{PLAIN}, {GOOD}", sample.paint(good, asked, seed=seed))
+    _reposition(c, sample.require_painter(good), o.references, seed + 1)
+    return c
 
 
 def _judge(c: Conditions, name: str, painted: Any) -> None:
@@ -113,89 +93,27 @@ def _judge(c: Conditions, name: str, painted: Any) -> None:
     add_verdicts(c, name, painted.verdicts(), JUDGED)
 
 
-def _felt(model: Any) -> float:
-    """The largest slope of what is predicted for one half along the state of the other half, under isolation."""
-    import torch
-
-    items = (Item("red", "disc", "left"), Item("blue", "square", "right"))
-    words = torch.from_numpy(word_numbers([items]))
-    x = sample.noise(0, range(1), side=GRID * PATCH).requires_grad_(True)
-    patches = isolation.halves(GRID * GRID, first_side=[0])
-    own = torch.tensor([[0] * len(ROLES) + [1] * len(ROLES)])
-    with torch.enable_grad(), isolation.isolate(model, patches, own):
-        found = sample.predict(model, x, torch.tensor([0.5]), words)[..., :HALF].square().sum()
-    return float(torch.autograd.grad(found, x)[0][..., HALF:].abs().max())
-
-
-def _reposition(c: Conditions, setting: Setting, model: Any, seed: int) -> None:
+def _reposition(c: Conditions, painter: Any, n: int, seed: int) -> None:
     """Paint captions without a colour beside references, and see whose colour the object has."""
-    import torch
-
-    drawings = draw_many(seed, range(setting.options.references), objects=1)
-    words = torch.from_numpy(word_numbers([d.items for d in drawings]))
-    words[:, SLOTS.index(f"{OBJECTS[0]} colour")] = 0
-    references = [
-        _reference(d, other) for d, other in zip(drawings, drawings[1:] + drawings[:1], strict=True)
-    ]
-    shown = sample.from_pixels(torch.from_numpy(np.stack([r.pixels for r in references])))
-    told = torch.from_numpy(word_numbers([r.items for r in references]))
-    plain, _ = sample.paint_words(model, words, seed=seed)
-    moves = [_move(reference, picture) for reference, picture in zip(references, plain.numpy(), strict=True)]
+    drawings = draw_many(seed, range(n), objects=1)
+    own = reposition.references_elsewhere(drawings)
+    others = [*own[1:], *own[:1]]
+    plain = reposition.paint_beside(painter, drawings, seed=seed)
     draw = np.random.default_rng([seed, 1])
-    anywhere = [tuple(map(int, draw.integers(0, GRID, 2))) for _ in drawings]
-    ways: dict[str, Any] = {NONE: None, MOVED: moves, STILL: [(0, 0)] * len(moves), ANYWHERE: anywhere}
-    for name, moved in ways.items():
-        under = moved and isolation.ReferenceLooks(model, shown, told, moves=moved, seed=seed)
-        pictures, _ = sample.paint_words(model, words, seed=seed, under=under)
-        _consistent(c, name, pictures.numpy(), drawings, references)
-    turned = [_move(r, p) for r, p in zip(references[1:] + references[:1], plain.numpy(), strict=True)]
-    under = isolation.ReferenceLooks(model, shown.roll(-1, 0), told.roll(-1, 0), moves=turned, seed=seed)
-    pictures, _ = sample.paint_words(model, words, seed=seed, under=under)
-    _consistent(c, FOREIGN, pictures.numpy(), drawings, references)
+    ways: dict[str, Any] = {
+        NONE: (),
+        MOVED: (own, reposition.moves_onto(own, plain)),
+        STILL: (own, [(0, 0)] * len(own)),
+        ANYWHERE: (own, [tuple(map(int, draw.integers(0, GRID, 2))) for _ in own]),
+        FOREIGN: (others, reposition.moves_onto(others, plain)),
+    }
+    for name, way in ways.items():
+        pictures = reposition.paint_beside(painter, drawings, *way, seed=seed)
+        c[f"{COLOUR}, {name}"], c[f"intact, {name}"] = reposition.colours_taken(pictures, drawings, own)
 
 
-def _reference(drawing: Drawing, other: Drawing) -> Drawing:
-    """One object of the drawing's shape in the other half, in the colour and at the height of another drawing."""
-    item = drawing.items[0]
-    side = SIDES[1 - SIDES.index(item.side)]
-    return Drawing(
-        (Item(other.items[0].colour, item.shape, side),),
-        ((other.corners[0][0], SIDES.index(side) * HALF + 1),),
-    )
-
-
-def _move(reference: Drawing, picture: np.ndarray) -> tuple[int, int]:
-    """By how many patches a reference has to move onto the first object of a picture; none where there is none."""
-    seen = read_picture(picture)
-    if not seen:
-        return 0, 0
-    top, left = reference.corners[0]
-    middle = (OBJECT - 1) / 2
-    return round((seen[0].row - middle - top) / PATCH), round((seen[0].column - middle - left) / PATCH)
-
-
-def _consistent(
-    c: Conditions, name: str, pictures: np.ndarray, drawings: Sequence[Drawing], references: Sequence[Drawing]
-) -> None:
-    same, whole = [], []
-    for picture, drawing, reference in zip(pictures, drawings, references, strict=True):
-        seen = read_picture(picture)
-        own = (drawing.items[0].side, reference.items[0].colour)
-        same.append(float(own in {(each.side, each.colour) for each in seen}))
-        whole.append(float(bool(seen) and all(each.intact for each in seen)))
-    c[f"the reference's colour, {name}"], c[f"intact, {name}"] = np.array(same), np.array(whole)
-
-
-def _colour(name: str) -> str:
-    return f"the reference's colour, {name}"
-
-
-MIXED = [
-    needs(
-        at_least(f"mixed, {PLAIN}", MIXES),
-        "{mixed, " + PLAIN + ":.0%} of the halves mix: there is nothing to isolate",
-    )
-]
+NO_MIX = "{mixed, " + PLAIN + ":.0%} of the halves mix: there is nothing to isolate"
+MIXED = [needs(at_least(f"mixed, {PLAIN}", MIXES), NO_MIX)]
 CLAIMS = {
     "nothing": Claim(
         "isolated subjects do not feel each other",
@@ -203,22 +121,20 @@ CLAIMS = {
         why="the slope of one half's prediction along the other half's state; masked weights are exactly 0",
         where="definition",
     ),
-    "mixes": Claim(
+    "mixes": Reconstructed(
         "without isolation subjects mix",
         above(f"mixed, {PLAIN}", by=MIXES),
         why="the colour of one object in the half of the other, in more than a tenth of the halves",
-        where=RECONSTRUCTED,
     ),
     "good": Extension(
         f"in {GOOD} nothing mixes, so that there is nothing to isolate",
         at_most(f"mixed, {PLAIN}, {GOOD}", CLEAN),
         why="the same captions and noise",
     ),
-    "isolated": Claim(
+    "isolated": Reconstructed(
         "isolated subjects mix less",
         below(f"mixed, {ISOLATED}", f"mixed, {PLAIN}"),
         why="the same captions and noise, paired",
-        where=RECONSTRUCTED,
         needs=MIXED,
     ),
     "dealt": Control(
@@ -227,11 +143,10 @@ CLAIMS = {
         why="as many patches and the same words, dealt at random",
         needs=MIXED,
     ),
-    "binding": Claim(
+    "binding": Reconstructed(
         "colours and shapes of both are right more often",
         above(f"binding, {ISOLATED}", f"binding, {PLAIN}"),
         why="read off the picture; the half alone is given",
-        where=RECONSTRUCTED,
         needs=MIXED,
     ),
     "whole": Extension(
@@ -248,30 +163,28 @@ CLAIMS = {
     ),
     "used": Extension(
         "a reference's colour is taken over",
-        above(_colour(MOVED), _colour(NONE)),
+        above(f"{COLOUR}, {MOVED}", f"{COLOUR}, {NONE}"),
         why="captions without a colour, the same noise without a reference",
     ),
-    "repositioned": Claim(
+    "repositioned": Reconstructed(
         "a reference is used better where its subject is needed than where it was",
-        above(_colour(MOVED), _colour(STILL)),
+        above(f"{COLOUR}, {MOVED}", f"{COLOUR}, {STILL}"),
         why="the same reference in the other half",
-        where=RECONSTRUCTED,
     ),
     "anywhere": Control(
         "and better than anywhere",
-        above(_colour(MOVED), _colour(ANYWHERE)),
+        above(f"{COLOUR}, {MOVED}", f"{COLOUR}, {ANYWHERE}"),
         why="moved by random numbers of patches",
     ),
     "foreign": Control(
         "it is the reference's own colour",
-        above(_colour(MOVED), _colour(FOREIGN)),
+        above(f"{COLOUR}, {MOVED}", f"{COLOUR}, {FOREIGN}"),
         why="another picture's reference on the same place",
     ),
-    "photographs": untried(
+    "photographs": untried_reconstructed(
         "subjects of a story keep their looks over pictures",
         "likeness of subjects in generated photographs",
         NO_PHOTOGRAPHS,
-        where=RECONSTRUCTED,
     ),
 }
 REPLICATION = add_paper(
