@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core.errors import OptionError
 from workbench.edits.masked_heads import Masking, mask, mean_output, recalls
-from workbench.heads.alike import matched_to, rest
+from workbench.heads.alike import masked_choice, matched_to, rest
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
 from workbench.papers.kit import Conditions, judge_all
@@ -24,9 +25,7 @@ from workbench.papers.retrieval_heads import (
     MASKED,
     PLAIN,
     RANDOM,
-    RetrievalSizes,
     of_contexts,
-    top_heads,
 )
 
 
@@ -102,7 +101,13 @@ def test_the_mean_output_is_that_of_prompts_of_two_lengths_one_by_one(hand_built
 
 def test_random_sets_leave_out_twice_as_many_top_heads(hand_built, samples):
     scores = retrieval_scores(hand_built, samples)
-    assert top_heads(scores, RetrievalSizes()) == ("a1.h0",)
+    assert (
+        masked_choice(scores, 0.05) == ("a1.h0",)
+        and masked_choice(scores, 0.5, "lowest") == scores.top(1.0)[-2:]
+    )
+    assert masked_choice(scores, 0.05, "random") == ("a1.h1",)
+    with pytest.raises(OptionError, match="'best' heads are not known"):
+        masked_choice(scores, 0.05, "best")
     assert rest(scores, ["a1.h0"]) == ["a1.h1", "a0.h0", "a0.h1"]  # a1.h1 is second, but layer 1 has no other
     assert rest(scores, ["a0.h0"]) == ["a0.h1"]
     assert scores.top(0.5) == ("a1.h0", "a1.h1") and scores.top(0.01, last=True) == scores.top(1.0)[-1:]

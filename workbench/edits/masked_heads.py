@@ -17,7 +17,7 @@ from workbench.edits.affine import Affine
 from workbench.edits.edit import ModelEdit, When
 from workbench.edits.rows import Rows
 from workbench.heads.decoding import decode
-from workbench.heads.retrieval import Needle, batches, recall_of
+from workbench.heads.retrieval import Needle, batches, recalls_of
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record
 
@@ -123,7 +123,7 @@ def recalls(
 ) -> Float[np.ndarray, " sample"]:
     """Return the share of each answer's different tokens that the model writes."""
     written = answers(model, samples, edit)
-    return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
+    return recalls_of(written, samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class Masking:
     def recall(self, heads: Sequence[str], samples: Sequence[Needle | Asked]) -> Float[np.ndarray, " sample"]:
         """Return the share of each answer's different tokens that is written with these heads masked."""
         written = self.answers(heads, samples)
-        return np.array([recall_of(tokens, s.answer) for tokens, s in zip(written, samples, strict=True)])
+        return recalls_of(written, samples)
 
     def every_way(
         self, samples: Sequence[Needle], sets: Mapping[str, Sequence[str]]

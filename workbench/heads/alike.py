@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core.claims import Rows
+from workbench.core.errors import OptionError
 from workbench.core.stats.agreement import pearson
 from workbench.core.stats.intervals import resamples
 from workbench.core.stats.matched import layer_of, matched_heads
@@ -110,6 +111,23 @@ def matched_to(
         OptionError: if a layer has too few other heads.
     """
     return matched_heads(sorted(top, key=layer_of), rest(scores, top), draws=draws, seed=[seed, len(top)])
+
+
+def masked_choice(scores: RetrievalScores, share: float, kind: str = "retrieval") -> tuple[str, ...]:
+    """Choose heads to mask: a share of all, at least one.
+
+    Args:
+        kind: ``retrieval`` for the highest scores; ``lowest``, or ``random`` heads of their layers, for a control.
+
+    Raises:
+        OptionError: for another kind, or if a layer has too few other heads.
+    """
+    if kind not in ("retrieval", "lowest", "random"):
+        raise OptionError(
+            f"{kind!r} heads are not known here; expected retrieval, lowest or random", hint="use 'retrieval'"
+        )
+    top = scores.top(share, last=kind == "lowest")
+    return matched_to(scores, top, draws=1, seed=99)[0] if kind == "random" else top
 
 
 def lost_by_context(contexts: Sequence[int], recall: Mapping[str, np.ndarray]) -> Rows:

@@ -11,7 +11,7 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -256,6 +256,50 @@ def copied_share(
 def recall_of(tokens: Sequence[int], answer: Sequence[int]) -> float:
     """Return the share of the different needle tokens that were written."""
     return len(set(tokens) & set(answer)) / len(set(answer))
+
+
+def recalls_of(texts: Sequence[Sequence[int]], samples: Sequence[Answerable]) -> Float[np.ndarray, " sample"]:
+    """Return the share of each answer's different tokens that was written.
+
+    Example:
+        >>> recalls_of([[7, 8, 7]], [Needle(prompt=(1, 8, 9), start=1, end=3)]).tolist()
+        [0.5]
+    """
+    return np.array([recall_of(tokens, s.answer) for tokens, s in zip(texts, samples, strict=True)])
+
+
+def invented(
+    texts: Sequence[Sequence[int]],
+    samples: Sequence[Answerable],
+    kind: Collection[int],
+    *,
+    least: int = 10,
+) -> tuple[float, float, int]:
+    """Say of the wrong tokens that were written whether they are made up: of the right kind, and from nowhere.
+
+    Args:
+        kind: Tokens that an answer can have.
+        least: So many wrong tokens are needed.
+
+    Returns:
+        The share of the wrong tokens that are of this kind, the share that stand in the prompt, and how many there are.
+
+    Raises:
+        TaskError: for too few wrong tokens, or where answers are of no kind.
+
+    Example:
+        >>> sample = Needle(prompt=(1, 8, 9), start=1, end=3)
+        >>> invented([[8, 5], [1, 5]], [sample, sample], {5, 8, 9}, least=3)
+        (0.6666666666666666, 0.3333333333333333, 3)
+    """
+    wrong = wrong_tokens(texts, samples)
+    if len(wrong) < least or not kind:
+        raise TaskError(
+            f"{len(wrong)} wrong tokens; {least} are needed",
+            hint="mask heads that matter, or give more samples of a task with a kind of answers",
+        )
+    right, there = ([token in kind for token, _ in wrong], [token in prompt for token, prompt in wrong])
+    return float(np.mean(right)), float(np.mean(there)), len(wrong)
 
 
 def wrong_tokens(

@@ -15,18 +15,19 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.multiplicity import holm
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, fact, needs, untried
 from workbench.papers.kit.criteria import above, at_least, beats_draws, below, beyond, less, more, no_worse
+from workbench.papers.kit.refusals import found_or_refused
 from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 from workbench.view.pictures import Heatmap
@@ -42,6 +43,7 @@ PLAIN, MASKED, RANDOM = "needles", "needles, top heads masked", "needles, matche
 KNOWN, KNOWN_MASKED = "facts", "facts, top heads masked"
 FEW, NEVER = "share of heads at the threshold", "share of heads that never copy"
 MOST = "share of heads with a score above one half"
+GRID = {"row_title": "depth of the needle, %", "column_title": "words in the text", "unit": "% recalled"}
 LIKE = {role: f"correlation with the {role} model" for role in ("derived", "other")}
 
 
@@ -68,43 +70,35 @@ def measure(setting: Setting) -> Conditions:
     """Score heads, mask them on other prompts; on the key-value task or, where it is not known, on random tokens."""
     model, o, seed = setting.model, setting.options, setting.seed
     masked_heads.keep_freed()
-    scores = _scored(model, o, seed=seed)
+    score = partial(needle_prompts.score_needles, contexts=o.contexts, n=o.samples, count=o.count, seed=seed)
+    scores = score(model)
     if (answered := float(scores.counted.mean())) < ANSWERED:
         why = f"the model answers {answered:.0%} of the needles; nothing is copied, so nothing can be scored"
         return Conditions(why=why, numbers={"answered": answered})
-    tests = needle_prompts.needles_of(
-        model, needle_prompts.contexts_within(model, o.contexts), n=o.evaluated, seed=seed + 1
-    )
-    top = top_heads(scores, o)
+    fit = needle_prompts.contexts_within(model, o.contexts)
+    tests = needle_prompts.needles_of(model, fit, n=o.evaluated, seed=seed + 1)
+    top = alike.masked_choice(scores, SPARSE, o.masked)
+    random = alike.matched_to(scores, top, draws=o.draws, seed=seed)
     masking = masked_heads.Masking(model=model, mode=o.mode, when=o.when, reference=scores.samples[:24])
     c = Conditions(seed=seed, unit="share recalled", numbers={"top": list(top)})
     _of_scores(c, scores)
     c[PLAIN] = masking.recall((), tests)
-    random = alike.matched_to(scores, top, draws=o.draws, seed=seed)
     c.draws[RANDOM] = [masking.recall(heads, tests) for heads in setting.each(random, "matched heads masked")]
     _of_writing(c, masking, tests, top)
     of_contexts(c, [needle.context for needle in tests])
-    _of_facts(c, masking, tests, top)
-    _of_models(setting, c, scores)
+    with c.unless_refused(KNOWN):
+        c[KNOWN], c[KNOWN_MASKED] = needle_prompts.recall_of_facts(masking, tests, top, least=ANSWERED)
+    _of_models(setting, c, scores, partial(score, most=120))  # words of texts that its relatives know too
     c.draw_heads("Retrieval scores", scores.score, unit="score")
     sets = {"top heads": top, "matched heads": alike.matched_to(scores, top, draws=1, seed=seed)[0]}
-    _grids(setting, c, masking, {"nothing": (), **sets})
+    cells = needle_prompts.needle_cells(model, o.contexts, o.depths, n=o.cell, seed=seed + 50)
+    for name, heads in ({"nothing": ()} | sets).items():
+        percent, *sides = masking.grid(heads, cells)
+        c.pictures[f"Needle grid, {name} masked"] = Heatmap.of(
+            percent, *([*map(str, side)] for side in sides), **GRID
+        )
     c.tables['What "masked" means'] = masking.every_way([s for s in tests if s.context <= 128], sets)
     return c
-
-
-def _scored(model: Any, o: RetrievalSizes, *, seed: int, most: float = np.inf) -> Any:
-    """Retrieval scores on prompts of all contexts that fit (up to ``most``), from combinations seen in training."""
-    fit = needle_prompts.contexts_within(model, o.contexts)
-    own = tuple(c for c in fit if c <= most) or fit[:1]
-    samples = needle_prompts.needles_of(model, own, n=-(-o.samples // len(own)), split="train", seed=seed)
-    return retrieval.retrieval_scores(model, samples, count=o.count)
-
-
-def top_heads(scores: retrieval.RetrievalScores, o: RetrievalSizes) -> tuple[str, ...]:
-    """A twentieth of all heads, at least one: those with the highest scores, or what a control masks instead."""
-    top = scores.top(SPARSE, last=o.masked == "lowest")
-    return top if o.masked in ("retrieval", "lowest") else alike.matched_to(scores, top, draws=1, seed=99)[0]
 
 
 def _of_scores(c: Conditions, scores: retrieval.RetrievalScores) -> None:
@@ -124,15 +118,12 @@ def _of_scores(c: Conditions, scores: retrieval.RetrievalScores) -> None:
 def _of_writing(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence[str]) -> None:
     """Recall with the top heads masked, and what is written in place of the needle."""
     texts = masking.answers(top, tests)
-    c[MASKED] = np.array([retrieval.recall_of(text, s.answer) for text, s in zip(texts, tests, strict=True)])
+    c[MASKED] = retrieval.recalls_of(texts, tests)
     c.tell(MASKED, control=c.mean(RANDOM))
-    wrong = retrieval.wrong_tokens(texts, tests)
-    numbers = needle_prompts.number_words(masking.model)
-    if len(wrong) < 10 or not numbers:
-        c.lack("right kind", f"{len(wrong)} wrong tokens with the top heads masked; 10 are needed")
-        return
-    c.tell("right kind", np.mean([token in numbers for token, _ in wrong]), n=len(wrong))
-    c.numbers["in the text"] = np.mean([token in prompt for token, prompt in wrong])
+    with c.unless_refused("right kind"):
+        kind, there, n = retrieval.invented(texts, tests, needle_prompts.number_words(masking.model))
+        c.tell("right kind", kind, n=n)
+        c.numbers["in the text"] = there
 
 
 def of_contexts(c: Conditions, contexts: Sequence[int]) -> None:
@@ -143,55 +134,22 @@ def of_contexts(c: Conditions, contexts: Sequence[int]) -> None:
     c.tell("least loss at a length", least, n=c.n(PLAIN), p=float(p))
 
 
-def _of_facts(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence[str]) -> None:
-    """The same with twenty facts that are answered from memory, each after four texts; or why there are none."""
-    try:
-        asked = needle_prompts.fact_questions(masking.model, tests, n=80)
-    except WorkbenchError as problem:
-        c.lack(KNOWN, problem.message)
-        return
-    plain = masking.recall((), asked)
-    if plain.mean() < ANSWERED:
-        c.lack(KNOWN, f"the model answers {plain.mean():.0%} of the questions about facts")
-    else:
-        c[KNOWN], c[KNOWN_MASKED] = plain, masking.recall(top, asked)
-
-
-def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores) -> None:
+def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores, score: Callable) -> None:
     """Scores of the other models, on prompts of lengths that they know; or why there are none."""
     o: RetrievalSizes = setting.options
-    found: dict[str, Any] = {setting.name: own}
-    for name in (o.derived, o.other, *o.models):
-        try:
-            found[name] = found.get(name) or _scored(setting.open(name), o, seed=setting.seed, most=120)
-        except WorkbenchError as problem:
-            found[name] = problem.message
+    others = [name for name in (o.derived, o.other, *o.models) if name != setting.name]
+    known, refused = found_or_refused(others, lambda name: score(setting.open(name)))
+    found: dict[str, Any] = {setting.name: own} | {name: (known | refused)[name] for name in others}
     c.tables["Models"] = rows = [alike.model_row(name, scores) for name, scores in found.items()]
     answering = [row["at the threshold"] for row in rows if row.get("answers", 0.0) >= ANSWERED]
     c.tell("fewest retrieval heads of a model", min(answering), n=len(answering))
-    known_to_all = _scored(setting.model, o, seed=setting.seed, most=120)  # texts that its relatives know too
+    here = score(setting.model)
     for role, name in (("derived", o.derived), ("other", o.other)):
-        r = alike.correlation(known_to_all, found[name], seed=setting.seed)
+        r = alike.correlation(here, found[name], seed=setting.seed)
         if isinstance(r, str):
             c.lack(LIKE[role], f"{name}: {r}")
         else:
             c.tell(LIKE[role], r["r"], control=r["r of layers alone"], around=(r["low"], r["high"]), p=r["p"])
-
-
-def _grids(setting: Setting, c: Conditions, masking: Any, sets: Mapping[str, Sequence[str]]) -> None:
-    """Recall by length of the text and depth of the needle, as the paper draws it."""
-    model, o = setting.model, setting.options
-    depths = o.depths if needle_prompts.knows_task(model) else (-1,)  # random text has no depth
-    how = {"n": o.cell, "seed": setting.seed + 50}
-    fit = needle_prompts.contexts_within(model, o.contexts)
-    cells = {
-        (n, at): list(needle_prompts.needles(model, context=n, depth=at, **how)) for n in fit for at in depths
-    }
-    axes = {"row_title": "depth of the needle, %", "column_title": "words in the text", "unit": "% recalled"}
-    for name, heads in sets.items():
-        percent, *sides = masking.grid(heads, cells)
-        labels = ([*map(str, side)] for side in sides)
-        c.pictures[f"Needle grid, {name} masked"] = Heatmap.of(percent, *labels, **axes)
 
 
 BOTH = needs(at_least("active", 2), "the model has {active} retrieval heads; two are needed to differ")

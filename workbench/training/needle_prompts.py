@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Float
+
 from workbench.core.errors import OptionError, TaskError
-from workbench.edits.masked_heads import Asked
-from workbench.heads.retrieval import Needle, random_needles
+from workbench.edits.masked_heads import Asked, Masking
+from workbench.heads.retrieval import (
+    ANSWERED,
+    Count,
+    Needle,
+    RetrievalScores,
+    random_needles,
+    retrieval_scores,
+)
 from workbench.model.architecture import describe
 from workbench.tasks.pairs import Pair
 from workbench.tasks.registry import get_task, make_pairs
@@ -84,6 +94,84 @@ def needles_of(model: TransformerBridge, contexts: Sequence[int], **how: Any) ->
         how: What ``needles`` takes; ``n`` is for each context.
     """
     return [needle for context in contexts for needle in needles(model, context=context, **how)]
+
+
+def score_needles(
+    model: TransformerBridge,
+    contexts: Sequence[int],
+    *,
+    n: int,
+    count: Count = "set",
+    most: int | None = None,
+    seed: int = 0,
+) -> RetrievalScores:
+    """Score every head on needles in all contexts that fit the model, from combinations seen in training.
+
+    Args:
+        contexts: Words of a text.
+        n: Prompts in all, shared among the contexts; rounded up to as many of each.
+        count: What ``retrieval_scores`` counts.
+        most: The longest context that is asked; where all are longer, the shortest.
+
+    Example:
+        >>> import workbench as wb
+        >>> score_needles(wb.open_model("zoo:truth-induction"), [36], n=4).heads()[0]
+        'a1.h0'
+    """
+    fit = contexts_within(model, contexts)
+    own = tuple(c for c in fit if most is None or c <= most) or fit[:1]
+    samples = needles_of(model, own, n=-(-n // len(own)), split="train", seed=seed)
+    return retrieval_scores(model, samples, count=count)
+
+
+def needle_cells(
+    model: TransformerBridge, contexts: Sequence[int], depths: Sequence[int], *, n: int, seed: int = 0
+) -> dict[tuple[int, int], list[Needle]]:
+    """Make the prompts of a grid of contexts and depths, for ``Masking.grid``.
+
+    Args:
+        depths: 0 to 100; one of -1, anywhere, for a model that does not know the task: random text has no depth.
+        n: Prompts of each cell.
+
+    Example:
+        >>> import workbench as wb
+        >>> list(needle_cells(wb.open_model("zoo:truth-induction"), [36], [0, 100], n=2))
+        [(36, -1)]
+    """
+    at = depths if knows_task(model) else (-1,)
+    cells = [(context, depth) for context in contexts_within(model, contexts) for depth in at]
+    return {(c, depth): list(needles(model, n=n, context=c, depth=depth, seed=seed)) for c, depth in cells}
+
+
+def recall_of_facts(
+    masking: Masking,
+    samples: Sequence[Needle],
+    heads: Sequence[str],
+    *,
+    n: int = 80,
+    least: float = ANSWERED,
+) -> tuple[Float[np.ndarray, " question"], Float[np.ndarray, " question"]]:
+    """Ask for facts that weights know, after the texts of samples, as the model is and with heads masked.
+
+    Args:
+        n: Questions; each of twenty facts is asked after several texts.
+        least: Share of the answers that the model must write as it is.
+
+    Returns:
+        Recall of each question: as the model is, and with the heads masked.
+
+    Raises:
+        OptionError: if the model has no words for the facts.
+        TaskError: if it answers too few.
+    """
+    asked = fact_questions(masking.model, samples, n=n)
+    plain = masking.recall((), asked)
+    if plain.mean() < least:
+        raise TaskError(
+            f"the model answers {plain.mean():.0%} of the questions about facts",
+            hint="open a model that was trained on them: zoo:kv",
+        )
+    return plain, masking.recall(heads, asked)
 
 
 def _needle(model: TransformerBridge, pair: Pair, values: int, context: int, depth: int) -> Needle:

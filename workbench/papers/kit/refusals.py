@@ -1,0 +1,36 @@
+"""What is measured for several names, of which some may be refused: models that others have, tasks that none does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from workbench.core.errors import WorkbenchError
+
+T = TypeVar("T")
+
+
+def found_or_refused(
+    names: Iterable[str], measure: Callable[[str], T]
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Measure something for each name; where that is refused, keep the reason.
+
+    Args:
+        measure: Called with each name.
+
+    Returns:
+        What was found by name, and the messages of what was refused by name.
+
+    Example:
+        >>> from workbench.tasks.registry import get_task
+        >>> found, refused = found_or_refused(["ioi", "oii"], get_task)
+        >>> list(found), refused
+        (['ioi'], {'oii': "no task called 'oii'"})
+    """
+    found, refused = {}, {}
+    for name in names:
+        try:
+            found[name] = measure(name)
+        except WorkbenchError as problem:
+            refused[name] = problem.message
+    return found, refused
