@@ -54,12 +54,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--tau", type=float, default=0.001)
     parser.add_argument("--metric", default="kl")
+    parser.add_argument("--weights", type=float, default=0.02, help="standard deviation of all matrices")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-loop", action="store_true", help="leave out the plain loop")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    shape = gpt2(asked.pairs, LENGTH, **SIZES)
+    shape = gpt2(asked.pairs, LENGTH, **SIZES, initializer_range=asked.weights)
 
     def fresh() -> PairedRuns:
         return PairedRuns(shape.runs.model, shape.runs.pairs, metric=asked.metric)

@@ -80,7 +80,7 @@ def _shape(name: str, about: str, model: Any, read: Callable[..., Plain], n: int
     )
 
 
-def gpt2(n: int = 32, length: int = 16, **size: int) -> Shape:
+def gpt2(n: int = 32, length: int = 16, **size: float) -> Shape:
     """Random weights in the shape of GPT-2 small, or in another size."""
     import transformers
 

@@ -40,6 +40,7 @@ from workbench.circuits.graph import Graph
 from workbench.engine.distribute import WorkPart
 from workbench.engine.edges import ablate_edges, copies_that_fit
 from workbench.engine.interventions.words import Ablation
+from workbench.engine.live_parts import live_parts
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.reference import reference_outputs
 from workbench.engine.room import cached_tokens
@@ -68,6 +69,10 @@ class Meter:
         self.labels = (len(runs.position_labels),) if per_position else ()
         self.references = [reference_outputs(runs, batch, graph, ablation) for batch in runs.batches]
         self.clean = float(runs.metric.direction * runs.clean.mean())
+        self._live = [
+            None if per_position else live_parts(runs, batch, graph, reference, room=self._remembered(batch))
+            for batch, reference in zip(runs.batches, self.references, strict=True)
+        ]
         self.copies, self.passes, self._asked = 0, 0, 0
         self._known: dict[tuple[bytes, int | None], float] = {}
 
@@ -110,7 +115,7 @@ class Meter:
         """Return the metric of one circuit in a pass of its own, from layer ``start``."""
         key = (_key(mask), start)
         if key not in self._known:
-            self._known[key] = self._run([mask], start)[0]
+            self._known[key] = self._run([mask], start, alone=True)[0]
         return self._known[key]
 
     def room(self) -> int:
@@ -121,7 +126,12 @@ class Meter:
         tokens = len(batch) * batch.n_tokens
         return min(copies_that_fit(self.runs, batch, self.graph), max(1, cached_tokens(self.runs) // tokens))
 
-    def _run(self, masks: list[Mask], start: int) -> list[float]:
+    def _remembered(self, batch: Batch) -> int:
+        """How many numbers of parts of circuits are kept: as many as one pass of stacked copies would have."""
+        floats = len(batch) * batch.n_tokens * self.runs.wiring.d_model * len(self.graph.targets)
+        return max(1, self._copies(batch)) * floats
+
+    def _run(self, masks: list[Mask], start: int, *, alone: bool = False) -> list[float]:
         """Metrics of circuits, measured now or by an earlier start of this search.
 
         The search decides by them alone. One that starts again therefore asks for the same circuits in the same order,
@@ -130,17 +140,22 @@ class Meter:
         self._asked += 1
         content = blake2b(np.packbits(np.stack(masks)).tobytes(), digest_size=8).hexdigest()
         part = WorkPart(key=f"acdc-{self._asked:06d}-{content}", shape=(len(masks),), batch=0)
-        values = self.runs.division.finished(part, lambda part: self._measured(masks, start))
+        values = self.runs.division.finished(part, lambda part: self._measured(masks, start, alone))
         self.copies += len(masks)
         self.passes += sum(-(-len(masks) // self._copies(batch)) for batch in self.runs.batches)
         return values.tolist()
 
     @torch.no_grad()
-    def _measured(self, masks: list[Mask], start: int) -> np.ndarray:
+    def _measured(self, masks: list[Mask], start: int, alone: bool) -> np.ndarray:
         total = np.zeros(len(masks))
         ablated = torch.as_tensor(np.stack(masks), device=self.runs.device)
-        for batch, reference in zip(self.runs.batches, self.references, strict=True):
+        for batch, reference, live in zip(self.runs.batches, self.references, self._live, strict=True):
             size = self._copies(batch)
+            if live is not None:
+                for k in range(0, len(masks), size):
+                    found = live.values(np.stack(masks[k : k + size]), afresh=alone)
+                    total[k : k + size] += found.double().sum(1).cpu().numpy()
+                continue
             labels = self.runs.labels_of(batch) if self.per_position else None
             for k in range(0, len(masks), size):
                 chunk = ablated[k : k + size]

@@ -85,13 +85,13 @@ class Blocks:
         return self._keys_values(block, block.norm(x), start)
 
     def _keys_values(self, block: Block, normed: Tensor, start: int) -> tuple[Keys, Keys]:
-        k = self._turned(block, 1, self._split(block.k(normed)), start)
+        k = self.turned(block, 1, self._split(block.k(normed)), start)
         return k, self._split(block.v(normed))
 
     def _split(self, x: Tensor) -> Heads:
         return x.unflatten(-1, (-1, self.d_head))
 
-    def _turned(self, block: Block, which: int, x: Heads, start: int) -> Heads:
+    def turned(self, block: Block, which: int, x: Heads, start: int) -> Heads:
         """Queries (0) or keys (1) as attention compares them: through their own norm, and rotated."""
         return rotate(block.head_norms[which](x) if block.head_norms else x, block.rotary, start)
 
@@ -118,7 +118,7 @@ class Blocks:
         if last:
             x, normed = x[:, -1:], normed[:, -1:]
         first = k.shape[1] - x.shape[1]
-        q = self._turned(block, 0, self._split(block.q(normed)), first)
+        q = self.turned(block, 0, self._split(block.q(normed)), first)
         attended = block.o(self._attend(q, k, v, first).flatten(2))
         if self.parallel:
             return attended.add_(x).add_(self.mlp(layer, x))
@@ -159,7 +159,7 @@ class Blocks:
                 through(hook_name(slot, layer), self._split(project(normed)))
                 for slot, project in (("k", block.k), ("v", block.v))
             )
-            z = self._attend(self._turned(block, 0, q, first), self._turned(block, 1, k, 0), v, first)
+            z = self._attend(self.turned(block, 0, q, first), self.turned(block, 1, k, 0), v, first)
             z = through(hook_name("head-output", layer), z)
             attended = through(hook_name("attn-out", layer), block.o(z.flatten(2)))
             after = x + attended
@@ -189,6 +189,10 @@ class Blocks:
             whole = k.new_zeros(n_keys, n_keys).masked_fill_(later, -torch.inf)
             self._masks[key] = whole[first:].repeat(shared, 1)
         return self._masks[key]
+
+    def mask(self, k: Float[Tensor, "row key d_head"]) -> Float[Tensor, "query key"]:
+        """Return what is added to the scores of all queries over these keys, so that none looks ahead."""
+        return self._mask(0, k, self.n_heads // self.n_kv_heads)[: k.shape[1]]
 
     def after_attention(self, layer: int, mid: Tensor) -> Tensor:
         """Return the residual stream after a layer from the one after its attention (not where they are parallel)."""
