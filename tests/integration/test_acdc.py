@@ -15,7 +15,9 @@ from tests.integration.naive import SplitInputs, naive_of
 from tests.mini import mini_pairs
 from workbench.core.errors import OptionError
 from workbench.engine.edges import ablate_edges
+from workbench.engine.live_parts import live_parts
 from workbench.engine.paired_runs import PairedRuns
+from workbench.engine.reference import reference_outputs
 from workbench.methods.acdc import first_removed
 from workbench.methods.acdc_search import Meter, Search
 from workbench.methods.by_name import score
@@ -94,6 +96,33 @@ def test_equals_a_plain_loop_by_hand_over_several_batches(tau, runs_of):
     assert len(runs.batches) == 2
     damage, removed = plain_acdc(graph, metric, tau)
     compare(graph, score(runs, "acdc", tau=tau), damage, removed, tau)
+
+
+# -- circuits by their live parts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["native-ln", "llama", "gpt-neox"])
+def test_live_parts_give_what_whole_passes_give(family, runs_of):
+    """Two lengths, grouped queries, parallel blocks; sparse and dense circuits, with and without memory of others."""
+    runs, draw = runs_of(family, pairs=mini_pairs(3)), np.random.default_rng(0)
+    graph = runs.wiring.graph()
+    shares = np.array([0.0, 0.02, 0.5, 0.9, 1.0])[:, None, None]
+    removed = (draw.random((5, *graph.edge_mask.shape)) < shares) & graph.edge_mask
+    for batch in runs.batches:
+        reference = reference_outputs(runs, batch, graph)
+        live = live_parts(runs, batch, graph, reference, room=10**6)
+        assert live is not None
+        whole = ablate_edges(runs, batch, graph, torch.as_tensor(removed), reference=reference).numpy()
+        assert whole.std() > 0.01
+        found = live.values(removed).numpy()
+        assert found == pytest.approx(whole, abs=TOLERANCE)
+        assert live.values(removed[::-1]).numpy()[::-1] == pytest.approx(
+            found, abs=1e-6
+        )  # all are remembered
+        alone = live.values(removed[2:3], afresh=True).numpy()
+        live.room = 0
+        live.values(removed[:1])
+        assert (live.values(removed[2:3]).numpy() == alone).all()  # nothing is remembered
 
 
 # -- batched is sequential -----------------------------------------------------------------------------------

@@ -25,27 +25,29 @@ from torch import Tensor
 
 from workbench.circuits.graph import Graph
 from workbench.engine.differences import Outputs
-from workbench.engine.paired_runs import Batch, PairedRuns
+from workbench.engine.paired_runs import Batch, PairedRuns, RunName
 from workbench.engine.sides import Side, sides_of
-from workbench.engine.source_outputs import source_outputs
+from workbench.engine.source_outputs import StackOutputs, outputs_of_side
 from workbench.model.blocks import Blocks
 from workbench.model.hooks import hook_name, output_matrix, projection
+from workbench.model.wiring import writer_hooks
 
 Key = int  # 0: as in the clean run
+RUNS: tuple[RunName, RunName] = ("clean", "corrupted")
 MOST_NUMBERS = 2**19  # of what parts read and write; then all is forgotten
 CHUNK_TOKENS = 2048  # tokens of one product of an MLP: what lies between still fits in a processor's cache
 
 
 def live_parts(
-    runs: PairedRuns, batch: Batch, graph: Graph, reference: object, *, room: int
+    runs: PairedRuns, batch: Batch, graph: Graph, reference: StackOutputs | None = None, *, room: int
 ) -> LiveParts | None:
     """Return what runs circuits by their live parts; None where plain blocks are not the model, or see not every edge.
 
     Args:
-        reference: What removed edges carry, ``(pair, pos, source, d_model)``.
+        reference: What removed edges carry, ``(pair, pos, source, d_model)``; by default the corrupted run's content.
         room: How many numbers may be remembered.
     """
-    if not isinstance(reference, Tensor) or len(graph.entering) > 1 or not graph.shape.head_writes:
+    if isinstance(reference, tuple) or len(graph.entering) > 1 or not graph.shape.head_writes:
         return None
     blocks, sides = runs.blocks(batch), sides_of(runs, graph)
     if isinstance(blocks, str) or len(sides) > 1 or sides[0].tower is not None:
@@ -61,16 +63,22 @@ class LiveParts:
     """
 
     def __init__(
-        self, runs: PairedRuns, batch: Batch, side: Side, blocks: Blocks, reference: Outputs, *, room: int
+        self,
+        runs: PairedRuns,
+        batch: Batch,
+        side: Side,
+        blocks: Blocks,
+        reference: Outputs | None = None,
+        *,
+        room: int,
     ) -> None:
         self.runs, self.batch, self.blocks, self.graph, self.room = runs, batch, blocks, side.graph, room
         self._model, self._at_last = side.model, runs.last_only(batch)
         self._clean = _Clean(runs, batch, side.graph, at_last=self._at_last)
-        own = source_outputs(runs, batch, "clean", side.graph)
-        assert isinstance(own, Tensor), "one stack of layers"
-        self._change = (reference - own).movedim(2, 0).contiguous()  # (source, pair, pos, d_model)
+        self._change = _changes(runs, batch, side, reference)
         self._change_at_end = self._change[:, :, -1:].contiguous()
         self._slots = _slots(side.graph)
+        self._groups = _groups(side.graph)
         self._numbers: dict[Hashable, Key] = {}
         self._known: dict[Hashable, Tensor] = {}
         self._held = 0
@@ -98,10 +106,12 @@ class LiveParts:
 
     def _values(self, removed: Bool[np.ndarray, "copy source target"]) -> Tensor:
         circuits = _Circuits(self.graph, removed, self._slots, self._numbers)
-        for i in range(len(self.graph.entering), len(self.graph.sources)):
-            self._write(i, circuits)
-        end = circuits.reads(len(self.graph.targets) - 1, range(len(removed)))
+        for group in self._groups:
+            self._write(group, circuits)
+        t = len(self.graph.targets) - 1
+        end = circuits.reads(t, range(len(removed)))
         new = [key for key in dict.fromkeys(end) if ("value", key) not in self._known]
+        self._prepare([(t, key) for key in new], circuits)
         for key, row in zip(new, self._measured(new, circuits) if new else (), strict=True):
             self._keep(("value", key), row)
         return torch.stack([self._look_up(("value", key)) for key in end])
@@ -117,8 +127,26 @@ class LiveParts:
 
     # -- what parts write -----------------------------------------------------------------------------------
 
-    def _write(self, i: int, circuits: _Circuits) -> None:
-        """Number what a source writes in each circuit where it is live, and compute what is new."""
+    def _write(self, group: Sequence[int], circuits: _Circuits) -> None:
+        """Number what sources that stand side by side write where they are live, and compute what is new."""
+        new = {i: found for i in group if (found := self._new(i, circuits))}
+        inputs = {
+            (self._slots[i][slot], key)
+            for i, found in new.items()
+            for one in found.values()
+            for slot, key in one.items()
+        }
+        self._prepare([place for place in sorted(inputs) if ("in", *place) not in self._known], circuits)
+        for i, found in new.items():
+            node = self.graph.sources[i]
+            compute = self._mlp if node.kind == "mlp" else self._head
+            for key, out in zip(
+                found, compute(i, node.layer or 0, list(found.values()), circuits), strict=True
+            ):
+                self._keep(("out", key), out)
+
+    def _new(self, i: int, circuits: _Circuits) -> dict[Key, dict[str, Key]]:
+        """What a source has not written yet: number -> the numbers of what it reads."""
         live = circuits.live[i]
         slots = {slot: circuits.reads(t, live) for slot, t in self._slots[i].items()}
         new: dict[Key, dict[str, Key]] = {}
@@ -129,11 +157,7 @@ class LiveParts:
                     self._look_up(("out", key))
                 else:
                     new[key] = dict(zip(slots, keys, strict=True))
-        node, inputs = self.graph.sources[i], list(new.values())
-        if inputs:
-            made = (self._mlp if node.kind == "mlp" else self._head)(i, node.layer or 0, inputs, circuits)
-            for key, out in zip(new, made, strict=True):
-                self._keep(("out", key), out)
+        return new
 
     def _mlp(self, i: int, layer: int, inputs: list[dict[str, Key]], circuits: _Circuits) -> list[Tensor]:
         """Change of what an MLP writes, ``(pair, pos, d_model)``, for each of the inputs."""
@@ -187,7 +211,7 @@ class LiveParts:
         if key == 0:
             return self._clean.input(t)
         column, changed = circuits.content[t, key]
-        known = self._constant(t, column, circuits)
+        known = self._constant(t, column)
         if not changed:
             return known
         pos = known.shape[1]
@@ -196,20 +220,25 @@ class LiveParts:
             total += self._known["out", one][:, -pos:]
         return total
 
-    def _constant(self, t: int, column: bytes, circuits: _Circuits) -> Float[Tensor, "pair pos d_model"]:
+    def _constant(self, t: int, column: bytes) -> Float[Tensor, "pair pos d_model"]:
         """What a target reads where all kept sources do what they do in the clean run."""
-        clean = self._clean.input(t)
-        if not any(column):
-            return clean
-        if ("constant", t, column) not in self._known:
-            new = [c for c in circuits.columns[t] if any(c) and ("constant", t, c) not in self._known]
-            n = int(self.graph.n_visible[t])
-            change = (self._change_at_end if clean.shape[1] == 1 else self._change)[:n].flatten(1)
-            rows = np.stack([np.frombuffer(c, dtype=bool)[:n] for c in new])
-            made = torch.as_tensor(rows, device=clean.device).to(clean.dtype) @ change
-            for c, one in zip(new, made.view(len(new), *clean.shape).add_(clean), strict=True):
-                self._keep(("constant", t, c), one)
-        return self._look_up(("constant", t, column))
+        return self._look_up(("constant", t, column)) if any(column) else self._clean.input(t)
+
+    def _prepare(self, places: Sequence[tuple[int, Key]], circuits: _Circuits) -> None:
+        """Compute the constants of what targets that see the same sources read: one product for all."""
+        columns = dict.fromkeys((t, circuits.content[t, key][0]) for t, key in places if key)
+        new = [(t, c) for t, c in columns if any(c) and ("constant", t, c) not in self._known]
+        for at_end in (False, True):
+            some = [place for place in new if (self._clean.input(place[0]).shape[1] == 1) is at_end]
+            if not some:
+                continue
+            n = int(self.graph.n_visible[some[0][0]])
+            change = (self._change_at_end if at_end else self._change)[:n]
+            rows = np.stack([np.frombuffer(column, dtype=bool)[:n] for _, column in some])
+            weights = torch.as_tensor(rows, device=change.device).to(change.dtype)
+            made = (weights @ change.flatten(1)).view(len(some), *change.shape[1:])
+            for (t, column), one in zip(some, made, strict=True):
+                self._keep(("constant", t, column), one.add_(self._clean.input(t)))
 
     # -- what is remembered ---------------------------------------------------------------------------------
 
@@ -327,6 +356,49 @@ def _slots(graph: Graph) -> list[dict[str, int]]:
         for node in graph.fed_by(target.writer):
             if node in graph.source_index:
                 found[graph.source_index[node]][target.slot or "in"] = t
+    return found
+
+
+def _groups(graph: Graph) -> list[list[int]]:
+    """Sources behind the entering ones in the order in which they are computed; heads of a layer read the same."""
+    found: dict[tuple[str, int | None], list[int]] = {}
+    for i, node in enumerate(graph.sources):
+        if node not in graph.entering:
+            found.setdefault((node.kind, node.layer), []).append(i)
+    return list(found.values())
+
+
+def _changes(
+    runs: PairedRuns, batch: Batch, side: Side, reference: Outputs | None
+) -> Float[Tensor, "source pair pos d_model"]:
+    """What removed edges carry minus what they carry in the clean run."""
+    if reference is not None:
+        own = outputs_of_side(runs, batch, "clean", side)
+        return (reference - own).movedim(2, 0).contiguous()
+    return _corrupted_minus_clean(runs, batch, side)
+
+
+def _corrupted_minus_clean(
+    runs: PairedRuns, batch: Batch, side: Side
+) -> Float[Tensor, "source pair pos d_model"]:
+    """By how much what sources write differs between the runs; heads write linearly, so one product is enough."""
+    writers = writer_hooks(side.graph)
+    names = [hook_name("resid", 0), *(hook_name(site, layer) for layer, site in writers)]
+    clean, corrupted = (runs.activations(batch, run, names) for run in RUNS)
+    first = corrupted[names[0]] - clean[names[0]]
+    found = first.new_empty(len(side.graph.sources), *first.shape)
+    found[0], at = first, 1
+    for name, (layer, site) in zip(names[1:], writers, strict=True):
+        change = corrupted[name] - clean[name]
+        if site == "head-output":
+            matrix = output_matrix(side.model, layer)
+            torch.bmm(
+                change.flatten(0, 1).transpose(0, 1), matrix, out=found[at : at + len(matrix)].flatten(1, 2)
+            )
+            at += len(matrix)
+        else:
+            found[at] = change
+            at += 1
     return found
 
 

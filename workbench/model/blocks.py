@@ -192,7 +192,7 @@ class Blocks:
 
     def mask(self, k: Float[Tensor, "row key d_head"]) -> Float[Tensor, "query key"]:
         """Return what is added to the scores of all queries over these keys, so that none looks ahead."""
-        return self._mask(0, k, self.n_heads // self.n_kv_heads)[: k.shape[1]]
+        return self._mask(0, k[:, :, None], self.n_heads // self.n_kv_heads)[: k.shape[1]]
 
     def after_attention(self, layer: int, mid: Tensor) -> Tensor:
         """Return the residual stream after a layer from the one after its attention (not where they are parallel)."""

@@ -91,7 +91,8 @@ class Exchangeable(nn.Module):
         self._targets = {str(target): at for at, target in enumerate(self.graph.targets)}
         first = self._place("a0.h0<q>")
         self._columns = {
-            slot: [self._place(f"a0.h{head}<{slot}>") - first for head in range(sizes.n_heads)] for slot in "qkv"
+            slot: [self._place(f"a0.h{head}<{slot}>") - first for head in range(sizes.n_heads)]
+            for slot in "qkv"
         }
         generator = torch.Generator().manual_seed(seed)
         self.weights = nn.ParameterDict(
@@ -124,7 +125,9 @@ class Exchangeable(nn.Module):
             other: What every node writes in another run.
         """
         written = functional.embedding(tokens, self.weight("embed.weight"))
-        written = (written + self.weight("pos_embed.weight")[: tokens.shape[1]])[:, None]  # (pair, source, pos, d)
+        written = (written + self.weight("pos_embed.weight")[: tokens.shape[1]])[
+            :, None
+        ]  # (pair, source, pos, d)
 
         def read(targets: slice) -> Tensor:
             """What consecutive targets of one layer read: ``(pair, target, pos, d_model)``."""
@@ -133,7 +136,9 @@ class Exchangeable(nn.Module):
                 return total.expand(-1, targets.stop - targets.start, -1, -1)
             n = written.shape[1]
             change = (other[:, :n] - written).flatten(2)  # (pair, source, pos * d_model)
-            return total + (exchanged[:, :n, targets].transpose(1, 2) @ change).unflatten(2, written.shape[2:])
+            return total + (exchanged[:, :n, targets].transpose(1, 2) @ change).unflatten(
+                2, written.shape[2:]
+            )
 
         for layer in range(self.sizes.n_layers):
             written = torch.cat([written, self._heads(layer, read(self._slots(layer)))], dim=1)
@@ -152,9 +157,13 @@ class Exchangeable(nn.Module):
         return slice(first, first + 3 * self.sizes.n_heads)
 
     def _norm(self, at: str, x: Tensor) -> Tensor:
-        return functional.layer_norm(x, x.shape[-1:], self.weight(f"{at}.weight"), self.weight(f"{at}.bias"), EPS)
+        return functional.layer_norm(
+            x, x.shape[-1:], self.weight(f"{at}.weight"), self.weight(f"{at}.bias"), EPS
+        )
 
-    def _heads(self, layer: int, x: Float[Tensor, "pair slot pos d_model"]) -> Float[Tensor, "pair head pos d_model"]:
+    def _heads(
+        self, layer: int, x: Float[Tensor, "pair slot pos d_model"]
+    ) -> Float[Tensor, "pair head pos d_model"]:
         at, heads = f"blocks.{layer}.attn", self.sizes.n_heads
         x = self._norm(f"blocks.{layer}.ln1", x)
         q, k, v = (
@@ -179,7 +188,10 @@ class Exchangeable(nn.Module):
 def _shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of the native model."""
     d, heads, hidden = sizes.d_model, sizes.n_heads * sizes.d_head, sizes.d_mlp
-    found: dict[str, tuple[int, ...]] = {"embed.weight": (sizes.d_vocab, d), "pos_embed.weight": (sizes.n_ctx, d)}
+    found: dict[str, tuple[int, ...]] = {
+        "embed.weight": (sizes.d_vocab, d),
+        "pos_embed.weight": (sizes.n_ctx, d),
+    }
     for layer in range(sizes.n_layers):
         at = f"blocks.{layer}"
         for slot in "qkv":
@@ -204,7 +216,7 @@ def _start(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
 class Plan:
     """How the weight of interchange rises, and how long it takes."""
 
-    steps: int = 8000
+    steps: int = 3000
     pairs: int = 128
     lr: float = 3e-3
     warmup: int = 200

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from workbench.tasks.addition import DIGITS, LENGTH
-from workbench.training.interchange import Algorithm, Exchangeable, Plan, Sizes, train_by_interchange
+from workbench.training.interchange import Algorithm, Plan, Sizes
+from workbench.training.trained_circuit import trained_recipe
 from workbench.training.truth_recipe import task_words
 from workbench.training.vocabulary import BOS, N_SPECIAL
 
@@ -46,8 +45,17 @@ ALGORITHM = Algorithm(
     },
 )
 
-if __name__ == "__main__":
-    import sys
-    torch.set_num_threads(1)
-    model = Exchangeable(SIZES, seed=0)
-    print(train_by_interchange(model, ALGORITHM, plan=Plan(), seed=0, checkpoint=Path(sys.argv[1])))
+RECIPE = trained_recipe(
+    "trained-addition",
+    ALGORITHM,
+    sizes=SIZES,
+    plan=Plan(),
+    task="addition",
+    title="adds two digits modulo ten through a circuit that it was trained to use",
+    what="Two layers of three heads with LayerNorm: a0.h1 fetches the first summand, m1 looks up the sum; m0 and five "
+    "heads were trained to change nothing.",
+    says="modular addition, learned: fetch one term, look up the pair",
+    roles={FETCH: "previous token", LOOK_UP: "lookup: sum of two digits"},
+    sharpness="learned",
+    held_out="the lists; all hundred pairs of digits were seen",
+)

@@ -10,6 +10,7 @@ from workbench.circuits.graph import GraphShape
 
 METRIC = "logit-difference"
 UNIT = "1: in the circuit"
+COMPILED = "known by construction"
 
 
 def true_circuit(
@@ -28,6 +29,7 @@ def true_circuit(
     options: Mapping[str, object] | None = None,
     varies: Mapping[str, Sequence[str]] | None = None,
     about: str = "",
+    method: str = COMPILED,
 ) -> Circuit:
     """Return a circuit of these edges, with what `workbench.model.known_circuits` reads of it.
 
@@ -36,6 +38,7 @@ def true_circuit(
         supporting: Edges that carry the same in every prompt of a length.
         roles: Node -> what it does, for nodes in the circuit.
         idle: Node -> what it seems to do, for all others.
+        method: How the circuit came into the model: compiled, or trained.
         varies: Other corruptions of the task -> the content edges that differ under them.
 
     Raises:
@@ -59,7 +62,7 @@ def true_circuit(
         nodes=nodes,
         edges={(edge.source, edge.target): score for edge, score in edges.items()},
         roles=roles,
-        method="known by construction",
+        method=method,
         unit=UNIT,
         metric=METRIC,
         task=task,
