@@ -50,8 +50,8 @@ class Algorithm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """Sizes of the model, in the words of a native TransformerLens configuration."""
+class NetworkSizes:
+    """NetworkSizes of the model, in the words of a native TransformerLens configuration."""
 
     d_vocab: int
     n_ctx: int
@@ -85,7 +85,7 @@ class Exchangeable(nn.Module):
     Its parameters have the names of a native TransformerLens model.
     """
 
-    def __init__(self, sizes: Sizes, *, seed: int) -> None:
+    def __init__(self, sizes: NetworkSizes, *, seed: int) -> None:
         super().__init__()
         self.sizes, self.graph = sizes, sizes.graph
         self._targets = {str(target): at for at, target in enumerate(self.graph.targets)}
@@ -185,7 +185,7 @@ class Exchangeable(nn.Module):
         return hidden @ self.weight(f"{at}.mlp.out.weight").T + self.weight(f"{at}.mlp.out.bias")
 
 
-def _shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+def _shapes(sizes: NetworkSizes) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of the native model."""
     d, heads, hidden = sizes.d_model, sizes.n_heads * sizes.d_head, sizes.d_mlp
     found: dict[str, tuple[int, ...]] = {
@@ -213,7 +213,7 @@ def _start(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Curriculum:
     """How the weight of interchange rises, and how long it takes."""
 
     steps: int = 3000
@@ -226,7 +226,7 @@ class Plan:
 
 
 def exchange_loss(
-    model: Exchangeable, algorithm: Algorithm, rng: np.random.Generator, *, share: float, plan: Plan
+    model: Exchangeable, algorithm: Algorithm, rng: np.random.Generator, *, share: float, plan: Curriculum
 ) -> Float[Tensor, ""]:
     """Compute the loss of one step: the task, strict exchanges and interchanges.
 
@@ -277,7 +277,7 @@ def train_by_interchange(
     model: Exchangeable,
     algorithm: Algorithm,
     *,
-    plan: Plan,
+    plan: Curriculum,
     seed: int,
     checkpoint: Path | None = None,
     tell: Callable[[str], None] | None = None,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.tasks.addition import DIGITS, LENGTH
-from workbench.training.interchange import Algorithm, Plan, Sizes
+from workbench.training.interchange import Algorithm, Curriculum, NetworkSizes
 from workbench.training.trained_circuit import trained_recipe
 from workbench.training.truth_recipe import task_words
 from workbench.training.vocabulary import BOS, N_SPECIAL
@@ -17,7 +17,7 @@ FETCH, LOOK_UP = "a0.h1", "m1"
 CONTENT = (f"input->{FETCH}<v>", f"{FETCH}->{LOOK_UP}", f"input->{LOOK_UP}", f"{LOOK_UP}->logits")
 SUPPORTING = (f"input->{FETCH}<q>", f"input->{FETCH}<k>")
 WORDS = task_words("addition")
-SIZES = Sizes(d_vocab=N_SPECIAL + len(WORDS), n_ctx=LENGTH + 1)
+SIZES = NetworkSizes(d_vocab=N_SPECIAL + len(WORDS), n_ctx=LENGTH + 1)
 OFFSET = N_SPECIAL + WORDS.index(DIGITS[0])  # the ten digits follow each other: they sort as numbers do
 
 
@@ -49,7 +49,7 @@ RECIPE = trained_recipe(
     "trained-addition",
     ALGORITHM,
     sizes=SIZES,
-    plan=Plan(),
+    plan=Curriculum(),
     task="addition",
     title="adds two digits modulo ten through a circuit that it was trained to use",
     what="Two layers of three heads with LayerNorm: a0.h1 fetches the first summand, m1 looks up the sum; m0 and five "

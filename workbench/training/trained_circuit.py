@@ -20,8 +20,8 @@ from workbench.tasks.registry import make_pairs
 from workbench.training.interchange import (
     Algorithm,
     Exchangeable,
-    Plan,
-    Sizes,
+    Curriculum,
+    NetworkSizes,
     outside_edges,
     train_by_interchange,
 )
@@ -37,8 +37,8 @@ def trained_recipe(
     name: str,
     algorithm: Algorithm,
     *,
-    sizes: Sizes,
-    plan: Plan,
+    sizes: NetworkSizes,
+    plan: Curriculum,
     task: str,
     title: str,
     what: str,
