@@ -19,8 +19,8 @@ from workbench.tasks.pairs import Pairs
 from workbench.tasks.registry import make_pairs
 from workbench.training.interchange import (
     Algorithm,
-    Exchangeable,
     Curriculum,
+    Exchangeable,
     NetworkSizes,
     outside_edges,
     train_by_interchange,
