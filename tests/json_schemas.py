@@ -29,6 +29,9 @@ LINES = (
     "task list",
     "task show ioi -n 2",
     "task show induction -m zoo:truth-induction -n 2",
+    "task show ioi -m zoo:ioi -n 2",
+    "task show scene-captions -n 2",
+    "task show scene-exist -m zoo:vlm -n 2",
     "task make induction -n 6 -o pairs.jsonl",
     "task check pairs.jsonl -m zoo:truth-induction",
     "methods",
@@ -42,7 +45,9 @@ LINES = (
     f"knock-out {ON} --query end --key A1 --together -o runs/knocked",
     f"discover {ON} --method eap --keep 50% --random 2 --exact-sample 0 -o {CIRCUIT}",
     f"evaluate {CIRCUIT} -n 4 --random 2",
+    f"evaluate {CIRCUIT} --full -n 8 --random 3 --bootstraps 2 --edges 4 --refits 2",
     "heads -m zoo:truth-induction --sequences 2 --length 20 -o runs/heads",
+    "heads -m zoo:marked -n 4 -o runs/looks",
     "circuit list circuits",
     f"circuit show {CIRCUIT}",
     "circuit show published:ioi",
@@ -73,6 +78,8 @@ LINES = (
     "runs merge runs/shared",
     "show runs/ablated/effects.parquet",
     f"show {CIRCUIT}/circuit.json",
+    f"show {CIRCUIT}/evaluation.json",
+    "show runs/heads/portrait.json",
     "edit list",
     "edit make rows --set heads=a0.h0 --set operation=drop --set keys=0 -o edits/one",
     "edit show edits/one",
@@ -93,6 +100,7 @@ LINES = (
     "model import weights.pt --config cfg.json --vocabulary vocab.txt --bos BOS --pad PAD --unk PAD -o my-model",
     "replicate miras -o replicated",
     "replicate edge-counts",
+    "replicate bars",
     "reproduce list",
     "reproduce ioi -m zoo:ioi -n 4 --reference-pairs 8 -o study",
     "bench discovery --methods random --truth zoo:truth-induction --tasks none -n 4 --seeds 1 --workers 1 -o bench",
@@ -113,7 +121,10 @@ LINES = (
     "replicate ioi -m zoo:ioi --dry-run",
     "reproduce ioi -m zoo:ioi -n 4 --dry-run",
 )
-DRY = " --dry-run"  # after the name of a command: what it says of its cost
+DRY, FULL = (
+    " --dry-run",
+    " --full",
+)  # after the name of a command: words with which its document is another one
 _TEXT = {"type": "string"}
 _SAID = {
     "type": "object",
@@ -138,12 +149,12 @@ def write_inputs(folder: Path) -> None:
 
 
 def command_of(line: str) -> str:
-    """The command of a line; with the word of a dry run, whose document is another."""
+    """The command of a line, with the word that makes its document another one."""
     from workbench.core.command import COMMANDS
 
     words = shlex.split(line)
     name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
-    return name + DRY if DRY.strip() in words else name
+    return name + next((other for other in (DRY, FULL) if other.strip() in words), "")
 
 
 def printed(line: str) -> Any:

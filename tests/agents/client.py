@@ -53,7 +53,7 @@ class Reader:
         found = document["result"] if set(document) == {"result"} else document
         name = tool.name.replace("_", " ", 1)
         name = name if name in self.schemas else tool.name.replace("_", "-")
-        name += " --dry-run" if given.get("dry_run") else ""
+        name += " --dry-run" if given.get("dry_run") else " --full" if given.get("full") else ""
         if name in self.schemas:
             jsonschema.validate(found, self.schemas[name])
         return found

@@ -9,7 +9,9 @@ from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.bench.quantities import agreement
 from workbench.core.errors import OptionError
+from workbench.engine.distribute import Here
 from workbench.engine.of_task import paired_runs
+from workbench.engine.store import SweepStore
 from workbench.evaluate.found_circuit import discover
 from workbench.methods.by_name import score
 from workbench.methods.registry import get_method
@@ -37,6 +39,18 @@ def test_scores_are_those_of_the_chosen_method_and_the_sample_is_of_the_seed(run
     assert found.method == "auto" and found.options == again.options
     chosen = score(runs, found.options["chosen"])
     assert np.array_equal(found.values, chosen.values, equal_nan=True) and found.unit == chosen.unit
+
+
+def test_methods_keep_their_parts_apart_on_disk(runs, tmp_path):
+    """Before, every method found the parts of the first one in the folder, and all had its scores."""
+    plain = score(runs, "auto", of=OF, sample=12).options["correlations"]
+    with SweepStore(tmp_path / "kept", {"of": "this test"}, resume=False) as store:
+        runs.division = Here().asked("this test", store)
+        try:
+            kept, again = (score(runs, "auto", of=OF, sample=12).options["correlations"] for _ in range(2))
+        finally:
+            runs.division = Here()
+    assert kept == again == plain and plain["random"] != plain["eap"] != plain["eap-ig"]
 
 
 def test_discover_says_which_and_why(runs):

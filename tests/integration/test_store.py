@@ -18,10 +18,12 @@ from safetensors.numpy import load_file, save_file
 from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.core.errors import RunError
+from workbench.engine.distribute import unfinished
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.store import SweepStore
 from workbench.engine.sweep import Reference, sweep
+from workbench.methods.by_name import score
 from workbench.model.blocks import Blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -442,3 +444,74 @@ def test_a_part_too_large_for_memory_is_halved_and_then_explained(runs, monkeypa
     with pytest.raises(RunError, match="not enough memory for one intervention") as problem:
         sweep(runs, heads(runs), kind="ablation")
     assert "--batch-tokens" in problem.value.hint
+
+
+class InterruptedAt:
+    """Told how far work is; presses Ctrl-C once so many parts are done, and hears that the work stopped."""
+
+    def __init__(self, parts):
+        self.parts, self.stops = parts, 0
+
+    def __call__(self, done, total, what=""):
+        if done == self.parts:
+            signal.raise_signal(signal.SIGINT)
+
+    def stopped(self):
+        self.stops += 1
+
+
+def in_memory_calls(runs):
+    """What is asked in a notebook."""
+    return {
+        "ablate": lambda progress=None: sweep(runs, heads(runs), kind="t", progress=progress).patched,
+        "path": lambda progress=None: (
+            path_patches(runs, ["a0.h0", "a0.h1", "a1.h0"], ["logits"], progress=progress).patched
+        ),
+        "score": lambda progress=None: score(runs, "exact", level="node", progress=progress).values,
+    }
+
+
+@pytest.mark.parametrize("name", ["ablate", "path", "score"])
+def test_an_interrupted_call_in_memory_goes_on(runs, name):
+    call = in_memory_calls(runs)[name]
+    whole = call()
+    runs.forget()
+    with forward_calls(runs.model) as calls:
+        call()
+        usual = len(calls)
+    runs.forget()
+    stop = InterruptedAt(2)
+    with pytest.raises(KeyboardInterrupt):
+        call(stop)
+    assert stop.stops >= 1 and list(unfinished().values())[-1] >= 1
+    runs.forget()
+    with forward_calls(runs.model) as calls:
+        again = call()
+    assert np.array_equal(again, whole, equal_nan=True) and len(calls) < usual
+    assert not unfinished()  # forgotten once it is done
+
+
+def test_nothing_is_kept_of_a_model_that_somebody_changed_or_of_an_error(runs):
+    def fail(done, total, what=""):
+        raise ValueError("not an interruption")
+
+    with pytest.raises(ValueError, match="not an interruption"):
+        sweep(runs, heads(runs), kind="t", progress=fail)
+    assert not unfinished()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(runs, heads(runs), kind="t", progress=InterruptedAt(2))
+    before = unfinished()
+    weight = next(iter(runs.model.parameters()))
+    own = weight.detach().clone()
+    with torch.no_grad():
+        weight[0, 0] += 1
+    try:
+        changed = sweep(runs, heads(runs), kind="t").patched
+        runs.forget()
+        assert np.array_equal(changed, sweep(runs, heads(runs), kind="t").patched)
+        assert unfinished() == before  # of other weights: another question
+    finally:
+        with torch.no_grad():
+            weight.copy_(own)
+    sweep(runs, heads(runs), kind="t")
+    assert not unfinished()

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 import cli.app
-from tests.json_schemas import DRY, inferred, merged, printed, table_of
+from tests.json_schemas import DRY, FULL, inferred, merged, printed, table_of
 from workbench.commands.agents.guide import schemas
 from workbench.commands.agents.tools import CALLED
 from workbench.core.command import COMMANDS
@@ -29,7 +29,7 @@ LIGHT = (
 def test_every_command_has_a_schema_of_its_result_of_its_dry_run_and_of_errors():
     commands = {name: COMMANDS.get(name) for name, _ in COMMANDS.items()}
     dry = {name + DRY for name, form in commands.items() if "dry_run" in form.declared.offers}
-    assert set(schemas()) == {"error", *commands, *dry} and set(CALLED) <= set(commands)
+    assert set(schemas()) == {"error", *commands, *dry, "evaluate" + FULL} and set(CALLED) <= set(commands)
     for schema in schemas().values():
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema.get("type")  # an empty schema would let anything pass

@@ -22,6 +22,7 @@ from workbench.view.color import NEGATIVE, POSITIVE, ZERO, ink, limit, signed
 from workbench.view.curve import curve_svg
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import results_page, short, table_html, text_html
+from workbench.view.notebook_bar import NotebookBar
 from workbench.view.page import embedded_json
 from workbench.view.pictures import Drawn
 from workbench.view.terminal import console, heatmap_terminal, render
@@ -313,3 +314,35 @@ def test_a_picture_that_cannot_be_drawn_and_an_edit_that_cannot_be_saved_are_not
         Drawn(title="nothing to draw")
     with pytest.raises(TypeError, match="abstract"):
         type("Vague", (ModelEdit,), {})()
+
+
+class Cell:
+    """The part of IPython's display module that a bar uses; keeps what stands below the cell."""
+
+    def __init__(self):
+        self.shown, self.HTML = [], str
+
+    def display(self, drawn, *, display_id):
+        self.shown.append(drawn)
+        return self
+
+    def update(self, drawn):
+        self.shown.append(drawn)
+
+
+def test_a_bar_in_a_notebook_shows_long_work_alone_and_goes_when_it_is_done():
+    times, cell = iter(range(0, 60, 10)), Cell()
+    bar = NotebookBar(cell, clock=lambda: next(times))  # it begins at 0
+    for done in (1, 2, 3):  # at 10, 20 and 30 seconds
+        bar(done, 4, "layer <2>")
+    assert "1 of 4: layer &lt;2&gt;" in cell.shown[0] and "left" not in cell.shown[0]
+    assert "2 of 4" in cell.shown[1] and "about 20 s left" in cell.shown[1]  # two parts at ten seconds each
+    bar.stopped()
+    assert "interrupted after 3 of 4 parts" in cell.shown[-1]
+    bar(4, 4)
+    assert cell.shown[-1] == ""
+    quick = Cell()
+    short_work = NotebookBar(quick, clock=lambda: 0.0)
+    short_work(1, 2)
+    short_work(2, 2)
+    assert quick.shown == []

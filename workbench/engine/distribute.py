@@ -8,7 +8,8 @@ to that of one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from workbench.engine.paired_runs import PairedRuns
 
 Compute = Callable[["WorkPart"], np.ndarray]
+MOST_MEMORY = 10**9  # bytes of the finished parts of one interrupted call
+MOST_UNFINISHED = 4  # interrupted calls that are kept; the oldest goes first
+_UNFINISHED: dict[str, dict[str, np.ndarray]] = {}  # by question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,33 +72,71 @@ class Here:
         question: Digest of what is measured; parts of different questions never mix.
         store: Where finished parts are kept; nowhere if None.
         prefix: Of the names of parts on disk.
+        within: Whether a method is at work. A method that it asks then has names of its own for its parts.
+        memory: Where finished parts are kept without a store, so that an interrupted call goes on (`remembered`).
     """
 
     question: str = ""
     store: SweepStore | None = None
     prefix: str = ""
+    within: bool = False
+    memory: dict[str, np.ndarray] | None = field(default=None, compare=False, repr=False)
 
     def asked(self, question: str, store: SweepStore | None) -> Self:
         """Return the same division for one computation; within another, whose store it shares, its parts have its
         name.
         """
-        shared = store is not None and store is self.store
+        shared = store is self.store if store is not None else self.memory is not None
         return replace(self, question=question, store=store, prefix=f"{question}-" if shared else "")
 
     def finished(self, part: WorkPart, compute: Compute) -> np.ndarray:
         """Return the values of a part: from the store, or computed now and kept."""
         key = self.prefix + part.key
-        values = self.store.get(key, part.shape) if self.store else None
+        values = self.store.get(key, part.shape) if self.store else self._kept(key)
         if values is None:
             values = compute(part)
             if self.store:
                 self.store.put(key, values)
+            elif self.memory is not None and sum(v.nbytes for v in self.memory.values()) < MOST_MEMORY:
+                self.memory[key] = values.copy()  # whoever asked may add to theirs
         return values
+
+    def _kept(self, key: str) -> np.ndarray | None:
+        found = None if self.memory is None else self.memory.get(key)
+        return None if found is None else found.copy()
 
     def values(self, parts: Sequence[WorkPart], compute: Compute) -> Iterator[np.ndarray]:
         """Return the values of all parts, in their order."""
         for part in parts:
             yield self.finished(part, compute)
+
+
+@contextmanager
+def remembered(division: Here, question: str, *, bare: bool) -> Iterator[Here]:
+    """Within, what is finished is kept in this process, if it is kept nowhere else; it stays after an interruption.
+
+    So the same call in a notebook goes on. When the work ends in any other way it is forgotten.
+
+    Args:
+        question: Digest of all that decides the numbers.
+        bare: Whether nobody attached anything to the model; what somebody attached has no digest.
+    """
+    if not bare or type(division) is not Here or division.store is not None or division.memory is not None:
+        yield division
+        return
+    memory = _UNFINISHED.pop(question, {})
+    try:
+        yield replace(division, memory=memory)
+    except (KeyboardInterrupt, MemoryError):
+        _UNFINISHED[question] = memory
+        while len(_UNFINISHED) > MOST_UNFINISHED:
+            del _UNFINISHED[next(iter(_UNFINISHED))]
+        raise
+
+
+def unfinished() -> dict[str, int]:
+    """Return how many finished parts are kept of each interrupted call of this process, by its question."""
+    return {question: len(parts) for question, parts in _UNFINISHED.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,10 @@ import torch
 
 from workbench.circuits.effects import Effects
 from workbench.core.errors import ModelError, OptionError, RunError, expect
-from workbench.core.progress import Progress, silent
+from workbench.core.progress import Progress, live
 from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
-from workbench.engine.distribute import Here, WorkPart
+from workbench.engine.distribute import Here, WorkPart, remembered
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.intervention import Edit, Intervention, check
 from workbench.engine.interventions.means import Means
@@ -124,8 +124,11 @@ def sweep(
     store = (
         nullcontext(runs.division.store) if folder is None else SweepStore(Path(folder), plan, resume=resume)
     )
-    with store as kept, runs.left_alone(progress or silent) as told:
-        division = runs.division.asked(digest, kept)
+    with (
+        store as kept,
+        runs.left_alone(live(progress)) as told,
+        remembered(runs.division.asked(digest, kept), digest, bare=runs.is_bare()) as division,
+    ):
         patched = _run(runs, interventions, base, reference, division, told)
         return _table(runs, interventions, patched, plan, digest)
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.core.progress import Progress, silent
+from workbench.core.progress import Progress, silent, tell_stopped
 from workbench.model import hooks
 from workbench.model.bare import is_bare
 from workbench.model.blocks import Blocks
@@ -81,6 +81,9 @@ class WatchedModel:
         try:
             self.settle(every_number=True)
             yield silent if progress is silent else told
+        except KeyboardInterrupt:
+            tell_stopped(progress)
+            raise
         finally:
             self._known = None if outer is None else {}
 

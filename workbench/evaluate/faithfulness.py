@@ -16,7 +16,7 @@ from workbench.circuits.faithfulness import faithfulness_sentence
 from workbench.circuits.graph import Graph
 from workbench.circuits.verdicts.statistics import Interval, ratio, ratio_interval
 from workbench.core.errors import CircuitError, OptionError
-from workbench.core.progress import Progress, silent
+from workbench.core.progress import Progress, live
 from workbench.core.run_record import with_standing
 from workbench.core.show import Shown
 from workbench.core.stats.dependent_pairs import independent_of
@@ -161,7 +161,7 @@ def run_circuits(
         CircuitError: if a circuit is of another architecture.
         WorkbenchError: for an ablation that does not exist.
     """
-    with runs.left_alone(progress or silent) as told:
+    with runs.left_alone(live(progress)) as told:
         require_parts(runs.wiring)
         return _run_circuits(runs, circuits, ablation, told)
 

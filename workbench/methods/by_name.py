@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.circuits.scores import Scores
-from workbench.core.progress import silent
+from workbench.core.progress import live
+from workbench.core.run_record import digest_of
 from workbench.core.source_digest import sources_of_plugin
+from workbench.engine.distribute import remembered
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.registry import Level, check_level, get_method
@@ -58,6 +60,14 @@ def score(
         both = runs.wiring.with_tower and runs.wiring.compares
         runs.pairs.require_change_of(BOTH if both else runs.own_stack)
     extra = {"per_position": True} if per_position else {}
-    scores = found.function(runs, chosen, level=level, progress=progress or silent, **extra)
+    asked = digest_of([runs.provenance(), name, level, per_position, repr(chosen), runs.batch_tokens])
+    before = runs.division
+    with remembered(before, asked, bare=runs.is_bare()) as division:
+        # two methods within one (auto) would take each other's parts for their own
+        runs.division = before.asked(asked, before.store) if before.within else replace(division, within=True)
+        try:
+            scores = found.function(runs, chosen, level=level, progress=live(progress), **extra)
+        finally:
+            runs.division = before
     own = sources_of_plugin(found.module, found.run)
     return replace(scores, provenance={**scores.provenance, **own}) if own else scores

@@ -23,9 +23,9 @@ from torch import Tensor
 from workbench.circuits.addresses import LOGITS, Node
 from workbench.circuits.effects import Effects
 from workbench.core.errors import ModelError, OptionError, unknown
-from workbench.core.progress import Progress
+from workbench.core.progress import Progress, live
 from workbench.core.run_record import code_versions, digest_of
-from workbench.engine.distribute import Here, WorkPart
+from workbench.engine.distribute import Here, WorkPart, remembered
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions, check
 from workbench.engine.interventions.site import site_of
@@ -83,9 +83,13 @@ def path_patches(
     store = (
         nullcontext(runs.division.store) if folder is None else SweepStore(Path(folder), plan, resume=resume)
     )
-    with store as kept:
-        division = runs.division.asked(digest_of(plan), kept)
-        patched = _all_batches(runs, groups, targets, base, mlps, positions, division, progress)
+    question = digest_of(plan)
+    with (
+        store as kept,
+        runs.left_alone(live(progress)) as told,
+        remembered(runs.division.asked(question, kept), question, bare=runs.is_bare()) as division,
+    ):
+        patched = _all_batches(runs, groups, targets, base, mlps, positions, division, told)
     labels = ("+".join(str(node) for node in group) for group in groups)
     kind = f"path patching to {', '.join(map(str, targets))}, MLPs {mlps}"
     return _effects(runs, patched, plan, labels=tuple(labels), base=base, mode=mode, kind=kind)
@@ -177,7 +181,7 @@ def _all_batches(
     mlps: Mlps,
     positions: Sequence[str | int],
     division: Here,
-    progress: Progress | None,
+    progress: Progress,
 ) -> np.ndarray:
     """``(group, pair)`` metric values; one part on disk is some senders on one batch."""
     patched = np.full((len(groups), runs.n_pairs), np.nan)
@@ -203,8 +207,7 @@ def _all_batches(
 
     for done, (part, values) in enumerate(zip(parts, division.values(parts, compute), strict=True)):
         patched[chunk_of[part.key], runs.batches[part.batch].index] = values
-        if progress:
-            progress(done + 1, len(parts), part.what)
+        progress(done + 1, len(parts), part.what)
     for batch in runs.batches:
         runs.release(batch)
     if not np.isfinite(patched).all():
