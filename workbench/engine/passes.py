@@ -374,7 +374,7 @@ class Passes(WatchedModel):
             return found
         # What blocks have is always taken from them, whatever else is asked for: equal questions, equal bits.
         others = [name for name in names if not is_walked([name], self.wiring.n_layers)]
-        found = record(self.model, prompt, others, last_only=self.last_only(batch))[1] if others else {}
+        found = self._recorded_besides(batch, blocks, prompt, others) if others else {}
         store = [(n, lambda t, hook, n=n: found.__setitem__(n, t)) for n in names if n not in others]
         if store:
             last, entered = len(blocks) - 1, []
@@ -386,6 +386,21 @@ class Passes(WatchedModel):
                 self._note(batch, run, values, rightly)
                 if self.last_only(batch):
                     batch.cache[run, "end"] = hidden
+        return found
+
+    def _recorded_besides(
+        self, batch: Batch, blocks: Blocks, prompt: Prompt, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Tensors at hooks that plain blocks have not; those of towers without the layers behind them."""
+        inside = tuple(f"{tower.prefix}." for tower in self.wiring.towers.values())
+        if not all(name.startswith(inside) for name in names):
+            return record(self.model, prompt, names, last_only=self.last_only(batch))[1]
+        found: dict[str, Tensor] = {}
+        keep = [(n, lambda t, hook, n=n: found.__setitem__(n, t.detach())) for n in names]
+        with self.model.hooks(fwd_hooks=keep):
+            entered = entering(self.model, blocks, prompt)
+        if prompt.taken is None:
+            self._keep_entered(prompt, entered)
         return found
 
     def _note(

@@ -3,7 +3,7 @@
 What heads and MLPs of a layer write is edited behind its attention, which is not computed again; later layers run
 whole, and the last one at the positions that are read: a class token, or the end of each caption. Which these are is
 measured for each batch, and so is whether the functions are the model; where they are not, the model runs with hooks.
-Of a CLIP, the tower that nothing is edited in runs once for each batch.
+What is behind the layers stands in ``behind_tower.py``: an answer, or a language model, which runs whole.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.engine.behind_tower import Behind, behind_of
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.intervention import Edit, Intervention
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.site import site_of
 from workbench.engine.restart import CHUNK_TOKENS, how
-from workbench.model import hooks
-from workbench.model.captions import BLOCKS, CAPTIONS, READ, ROWS, SEEN
-from workbench.model.hooks import hand_on_one, hook_name, layers_give, output_matrix
+from workbench.model.hooks import hand_on_one, hook_name, output_matrix
 from workbench.model.inner_towers import stack_of
 from workbench.model.lens import is_tower
 from workbench.model.memory import is_out_of_memory
-from workbench.model.sight import sight_of
 from workbench.model.towers.functions import TowerLayer, layers_of
 from workbench.model.trial import ALIKE, is_near, largest_difference
 from workbench.model.unhooked import limits_of
@@ -46,11 +44,16 @@ def stays_in_layer(intervention: Intervention) -> bool:
     return all(part.kind != "projector" and site_of(part) in _SITES for part in parts)
 
 
+def has_layers(runs: PairedRuns, tower: str | None) -> bool:
+    """Say whether rows may start in a stack's layers: of a model that is a tower, or of the tower of a bridge."""
+    return not runs.sealed and (is_tower(runs.model) or tower is not None)
+
+
 def tower_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: RunName) -> TowerRestart | str:
     """Return how rows start in a tower's layers on a run of a batch, or why the hooked model must run; measured once
     for each.
     """
-    if runs.sealed or not is_tower(runs.model):
+    if not has_layers(runs, tower):
         return "the model is not opened by its own layers"
     if not runs.is_bare():
         return "something is attached to the model"
@@ -64,10 +67,8 @@ def tower_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: RunNa
 
 def computed_by(runs: PairedRuns, interventions: Sequence[Intervention], base: RunName) -> dict[str, Any]:
     """Say how many rows of a table plain functions computed and how many the hooked model, and why; for the record."""
-    if runs.sealed or not is_tower(runs.model):
-        return how(runs, interventions, base)
-    inside = [i for i in interventions if stays_in_layer(i)]
-    found = how(runs, [i for i in interventions if not stays_in_layer(i)], base)
+    inside = [i for i in interventions if has_layers(runs, i.tower) and stays_in_layer(i)]
+    found = how(runs, [i for i in interventions if i not in inside], base)
     for tower in sorted({i.tower for i in inside}, key=str):
         times = sum(i.tower == tower for i in inside)
         for batch in runs.batches:
@@ -86,20 +87,22 @@ def without_restart(runs: PairedRuns, batch: Batch, tower: str | None, base: Run
 
 
 def _measured(runs: PairedRuns, batch: Batch, tower: str | None, base: RunName) -> TowerRestart | str:
-    sight, stack, seen = sight_of(runs.model), stack_of(runs.model, tower), runs.wiring.of(tower)
-    if sight is None or sight.token is not None or sight.paints is not None:
-        return "a language model is behind the tower"
+    stack, seen = stack_of(runs.model, tower), runs.wiring.of(tower)
     if limits := limits_of(runs.model):
         return f"values are limited by {limits}"
     if runs.dtype not in ALIKE or not hand_on_one(stack):
         return "half precision" if runs.dtype not in ALIKE else "other layers than the last one are read"
     if not (seen.head_writes and seen.residual_is_sum) or seen.parallel:
         return "the stream is not the sum of what is written to it"
-    layers = layers_of(list(stack.blocks))
+    layers = layers_of(list(stack.blocks)[: seen.n_layers], seen.d_head)
     if isinstance(layers, str):
         return layers
-    made = TowerRestart(runs, batch, tower, base, layers)
     try:
+        final = runs.activations(batch, base, names := tower_names(runs, tower))[names[-1]]
+        behind = behind_of(runs, batch, base, tower, final)
+        if isinstance(behind, str):
+            return behind
+        made = TowerRestart(runs, batch, tower, base, layers, behind)
         return made.why_not() or made
     except (RuntimeError, TypeError, AttributeError, LookupError, ValueError) as problem:
         if is_out_of_memory(problem):
@@ -113,7 +116,6 @@ class TowerRestart:
     Attributes:
         read: Positions of what leaves the last layer that anything reads, of all pairs together.
         mask: What is added to attention scores; None where everything sees everything.
-        known: What the other tower makes of the pairs, where there is one.
     """
 
     def __init__(
@@ -123,14 +125,14 @@ class TowerRestart:
         tower: str | None,
         base: RunName,
         layers: Sequence[TowerLayer],
+        behind: Behind,
     ) -> None:
         self.runs, self.batch, self.tower, self.base = runs, batch, tower, base
         self.layers, self.last = tuple(layers), len(layers) - 1
         self.stack, self.prefix = stack_of(runs.model, tower), runs.wiring.of(tower).prefix
-        self.name = tower or runs.own_stack
+        self.behind = behind
         self.read: Int[Tensor, " read"] = torch.arange(0)
         self.mask: Tensor | None = None
-        self.known: dict[str, Tensor] = {}
 
     # -- is it the model? ---------------------------------------------------------------------------------
 
@@ -140,21 +142,19 @@ class TowerRestart:
         Which positions are read is found by the gradient of what is read, and confirmed by noise at all others: it
         must change nothing, to the bit.
         """
-        out, seen = self.output(), self.seen()
+        out, seen = self.behind.base(), self.seen()
         final, rows = seen[self._at("out")], torch.arange(len(self.batch), device=self.runs.device)
-        self._know()
+        self.mask = self._mask_of(final, rows)
         with torch.enable_grad():
             leaf = final.clone().requires_grad_()
-            made = self._behind(leaf, rows)
-            noise = torch.randn(made.shape, generator=torch.Generator().manual_seed(0)).to(made)
-            (grad,) = torch.autograd.grad((made * noise).sum(), leaf)
-        limit = ALIKE[out.dtype]
-        if made.shape != out.shape or not is_near(made, out, limit):
-            return "what leaves its last layer does not decide the answer"
-        self.read = grad.abs().amax((0, 2)).nonzero()[:, 0]
+            made = self.behind.of(leaf, rows)
+            limit = ALIKE[out.dtype]
+            if made.shape != out.shape or not is_near(made, out, limit):
+                return "what leaves its last layer does not decide the answer"
+            self.read = _read_of(made, leaf)
         noisy = final + torch.randn(final.shape, generator=torch.Generator().manual_seed(1)).to(final)
         noisy[:, self.read] = final[:, self.read]
-        if not torch.equal(self._behind(noisy, rows), made.detach()):
+        if not torch.equal(self.behind.of(noisy, rows), made.detach()):
             self.read = torch.arange(final.shape[1], device=final.device)
         if not self._unlike(seen) <= limit:
             return "its layers are not two norms, attention and an MLP"
@@ -173,12 +173,6 @@ class TowerRestart:
                 worst = max(worst, largest_difference(made, x[part][:, near], own[part][:, near]))
         return worst
 
-    def output(self) -> Tensor:
-        """What the metric reads of the run."""
-        self.seen()
-        found = self.batch.cache.get((self.base, "output"))
-        return self.runs.output(self.batch, self.batch.prompt(self.base)) if found is None else found
-
     def seen(self) -> dict[str, Tensor]:
         """What the run recorded of the tower."""
         return self.runs.activations(self.batch, self.base, tower_names(self.runs, self.tower))
@@ -186,45 +180,17 @@ class TowerRestart:
     def _at(self, site: str, layer: int = 0) -> str:
         return f"{self.prefix}.{self.last}.hook_out" if site == "out" else hook_name(site, layer, self.prefix)
 
-    # -- what is before and behind the layers -------------------------------------------------------------
-
     @torch.no_grad()
-    def _know(self) -> None:
-        """Run the other tower, once, and see which positions attention may look at."""
-        prompt = self.batch.prompt(self.base)
-        if CAPTIONS in prompt.extras:
-            towers: Any = self.runs.model.towers
-            other, name = ("text", READ) if self.name == "vision" else ("vision", SEEN)
-            kept = self.batch.cache.get((self.base, name))
-            self.known[name] = towers[other].vectors(prompt.extras) if kept is None else kept
-        final, rows = self.seen()[self._at("out")], torch.arange(len(self.batch), device=self.runs.device)
-        with layers_give(self.stack, final) as told:
-            self._answer(rows)
+    def _mask_of(self, final: Tensor, rows: Tensor) -> Tensor | None:
+        """What layers add to attention scores."""
+        told = self.behind.by_model(final, rows)[1]
         masks = [t for t in (told.get("attention_mask"), *told["args"]) if isinstance(t, Tensor)]
-        if masks and masks[0].dim() == 4:
-            alike = torch.equal(masks[0], masks[0][:1].expand_as(masks[0]))
-            self.mask = masks[0][:1] if alike else masks[0]
+        if not masks or masks[0].dim() != 4:
+            return None
+        return masks[0][:1] if torch.equal(masks[0], masks[0][:1].expand_as(masks[0])) else masks[0]
 
     def _mask(self, pair: Int[Tensor, " row"]) -> Tensor | None:
         return self.mask if self.mask is None or len(self.mask) == 1 else self.mask[pair]
-
-    def _behind(self, final: Float[Tensor, "row pos d_model"], pair: Int[Tensor, " row"]) -> Tensor:
-        """What the metric reads where this leaves the last layer, for rows of these pairs."""
-        with layers_give(self.stack, final):
-            return self._answer(pair)
-
-    def _answer(self, pair: Int[Tensor, " row"]) -> Tensor:
-        """What the metric reads; pictures enter once, however many rows leave the last layer."""
-        runs, prompt = self.runs, self.batch.prompt(self.base)
-        if not self.known:
-            return runs.read(self.batch, hooks.forward(runs.model, prompt[:1], last_only=False))
-        given = {name: tensor[pair] for name, tensor in self.known.items()}
-        if READ in given:  # its rows come from what leaves the last layer
-            given |= {name: prompt[:1].extras[name] for name in ("pixel_values", CAPTIONS)}
-        else:
-            given |= {name: prompt.extras[name][pair] for name in (CAPTIONS, BLOCKS)}
-            given[ROWS] = torch.arange(len(pair), device=pair.device)
-        return runs.read(self.batch, runs.model(**given))
 
     # -- rows ---------------------------------------------------------------------------------------------
 
@@ -249,7 +215,7 @@ class TowerRestart:
             x = self.layers[n].run(x, self._mask(pair), self.read if n == self.last else None)
         final = x.new_zeros(len(x), self.batch_length, x.shape[-1])
         final[:, self.read] = x
-        return self.runs.measure(self.batch, self._behind(final, pair)).reshape(times, size)
+        return self.behind.metric(self.behind.of(final, pair), times).reshape(times, size)
 
     @property
     def batch_length(self) -> int:
@@ -292,6 +258,15 @@ class TowerRestart:
             heads = {part.index for part in parts if site_of(part) == "head-output"}
             for head in range(own.shape[2]) if None in heads else sorted(h for h in heads if h is not None):
                 attended[rows] += (made[rows, :, head] - own[:, :, head]) @ matrix[head]
+
+
+def _read_of(made: Tensor, final: Tensor) -> Int[Tensor, " read"]:
+    """Positions of what leaves the last layer that reach what is made of it; all, where no gradient says so."""
+    if not made.requires_grad:
+        return torch.arange(final.shape[1], device=final.device)
+    noise = torch.randn(made.shape, generator=torch.Generator().manual_seed(0)).to(made)
+    (grad,) = torch.autograd.grad((made * noise).sum(), final)
+    return grad.abs().amax((0, 2)).nonzero()[:, 0]
 
 
 def tower_names(runs: PairedRuns, tower: str | None) -> list[str]:

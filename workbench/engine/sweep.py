@@ -40,6 +40,7 @@ from workbench.engine.restart import (
 )
 from workbench.engine.restarted_tower import (
     computed_by,
+    has_layers,
     stays_in_layer,
     tower_names,
     tower_restart,
@@ -47,7 +48,6 @@ from workbench.engine.restarted_tower import (
 )
 from workbench.engine.store import SweepStore
 from workbench.engine.sweep_recording import record_for
-from workbench.model.lens import is_tower
 from workbench.model.memory import is_out_of_memory
 
 
@@ -344,7 +344,7 @@ def _in_tower(
 ) -> np.ndarray | None:
     """The same by plain functions of a tower's layers; None where these are not the model."""
     tower, layer = where
-    if runs.sealed or not is_tower(runs.model):
+    if not has_layers(runs, tower or None):
         return None
     record_for(runs, batch, interventions, base, whole=False, also=tower_names(runs, tower or None))
     start = tower_restart(runs, batch, tower or None, base)
