@@ -9,6 +9,7 @@ import torch
 import workbench as wb
 from tests.integration.test_tower_engine import CLASSIFIERS, pairs
 from tests.mini import hidden_metric
+from tests.seeing import picture_pairs, seeing_dir
 from tests.towers import tower_dir
 from workbench.engine import sweep as engine
 from workbench.engine.interventions.ablation import ablations
@@ -63,6 +64,29 @@ def test_both_towers_of_a_clip(tower, clip, monkeypatch):
     read = tower_restart(runs, batch, tower, "clean").read.tolist()
     ends = (np.cumsum(batch.caption_lengths) - 1).tolist()
     assert read == ([0] if tower == "vision" else ends)
+
+
+@pytest.mark.parametrize("kind", ["llava-before", "zoo:vlm"])
+def test_a_tower_in_front_of_a_language_model(kind, tmp_path, monkeypatch):
+    named = kind == "zoo:vlm"
+    task = "scene-attributes" if named else wb.load_pairs(picture_pairs(tmp_path, n=2))
+    runs = wb.paired_runs(
+        wb.open_model(kind if named else seeing_dir(kind)), task, **({"n": 2} if named else {})
+    )
+    parts = [f"vision:{part}" for part in ("a0.h1", "a0", "m0", "a1.h1", "m1")]
+    fast, slow = both(runs, parts, monkeypatch, ablation="resample")
+    scale = abs(slow.patched).max()
+    assert fast.patched == pytest.approx(slow.patched, abs=1e-6 * scale)
+    assert abs(slow.patched - slow.base).max(1).min() > 1e-3
+    assert fast.provenance["computed by"] == {"plain blocks": 5 * 2, "hooked model": 0, "because": []}
+    start = tower_restart(runs, runs.batches[0], "vision", "clean")
+    assert start.read[0] == 1 and start.behind.projector is not None  # all but the class token
+    pair, final = (
+        torch.tensor([1, 0, 1]),
+        torch.randn(3, start.batch_length, runs.wiring.of("vision").d_model),
+    )
+    by_model = start.behind.by_model(final, pair)[0]
+    assert torch.allclose(start.behind.of(final, pair), by_model, atol=1e-5)
 
 
 def test_positions_and_several_edits_at_once(monkeypatch):

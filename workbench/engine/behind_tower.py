@@ -61,9 +61,10 @@ def behind_of(
         return "what is behind its layers is not known"
     if sight.token is None:
         return Answer(runs, batch, base, tower)
-    blocks = runs.blocks(batch)
-    if tower is None or isinstance(blocks, str):
-        return "the language model behind the tower is not run by plain blocks"
+    if tower is None:
+        return "a language model reads pictures"
+    if isinstance(blocks := runs.blocks(batch), str):
+        return f"a language model is behind the tower: {blocks}"
     return Words(runs, batch, base, tower, blocks, final)
 
 

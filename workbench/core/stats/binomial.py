@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from math import exp, lgamma, log
 
 import numpy as np
@@ -18,11 +19,14 @@ def binomial(n: int, share: float) -> np.ndarray:
             f"a probability of {share:g} leaves nothing to test",
             hint="share=0.5: a number above 0 and below 1",
         )
-    logs = [
-        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(share) + (n - k) * log(1 - share)
-        for k in range(n + 1)
-    ]
-    return np.array([exp(x) for x in logs])
+    yes, no = log(share), log(1 - share)
+    return np.array([exp(ways + k * yes + (n - k) * no) for k, ways in enumerate(_log_ways(n))])
+
+
+@lru_cache(maxsize=8)
+def _log_ways(n: int) -> tuple[float, ...]:
+    """Logarithms of the numbers of ways to choose 0 to n of n: an interval asks for the same ones a hundred times."""
+    return tuple(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for k in range(n + 1))
 
 
 def at_most(count: int, n: int, share: float) -> float:
