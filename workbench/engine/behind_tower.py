@@ -60,15 +60,15 @@ def behind_of(
     if sight is None or sight.paints is not None:
         return "what is behind its layers is not known"
     if sight.token is None:
-        return Answer(runs, batch, base, tower)
+        return AnswerBehind(runs, batch, base, tower)
     if tower is None:
         return "a language model reads pictures"
     if isinstance(blocks := runs.blocks(batch), str):
         return f"a language model is behind the tower: {blocks}"
-    return Words(runs, batch, base, tower, blocks, final)
+    return LanguageModelBehind(runs, batch, base, tower, blocks, final)
 
 
-class Answer:
+class AnswerBehind:
     """The model itself: it pools, compares with captions, answers.
 
     Attributes:
@@ -120,7 +120,7 @@ class Answer:
         return self.runs.measure(self.batch, made)
 
 
-class Words:
+class LanguageModelBehind:
     """A language model of plain blocks, which reads what a tower saw among its words, through a projector.
 
     Attributes:
