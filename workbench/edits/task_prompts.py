@@ -118,6 +118,15 @@ def unlike(drawn: Sequence[Prompts], i: int) -> Prompts:
     return (alike or other)[0]
 
 
+def similar_groups(drawn: Sequence[Prompts]) -> list[int]:
+    """Return for each task the number of the first one that is similar to it, maybe itself.
+
+    Similar tasks give words of one kind (`MappingTask.similar`).
+    """
+    tasks = [prompts.task for prompts in drawn]
+    return [next(i for i, one in enumerate(tasks) if one.similar(task)) for task in tasks]
+
+
 def asked_as(model: TransformerBridge, prompts: Prompts, other: Prompts) -> Questions | None:
     """Return the test questions of a task with the answers that another task would give, those that it has an
     answer to.

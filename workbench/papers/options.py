@@ -9,9 +9,21 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from workbench.core.errors import OptionError, check_numbers, unknown
 
 
-def size(default: Any, what: str, *, least: float | None = None) -> Any:
-    """Give an option its default, what it is in words, and the least that it may be; of several values, each."""
-    return field(default=default, metadata={"what": what, "least": least})
+def size(
+    default: Any,
+    what: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    several: int | None = None,
+) -> Any:
+    """Give an option its default, what it is in words, and the least and most that it may be; of several values, each.
+
+    Args:
+        several: How many different values there have to be, at least; none may be there twice.
+    """
+    limits = {"least": least, "most": most, "several": several}
+    return field(default=default, metadata={"what": what, **limits})
 
 
 def words_of(options: Any) -> dict[str, str]:
@@ -31,7 +43,7 @@ def words_of(options: Any) -> dict[str, str]:
 class Sizes:
     """Options of a paper that are checked when they are made.
 
-    A number has the least that ``size`` says; a word is one of those of its ``Literal``.
+    A number has the least and most that ``size`` says; a word is one of those of its ``Literal``.
 
     Raises:
         OptionError: for an option that is neither, with what was expected and what to type.
@@ -56,6 +68,18 @@ class Sizes:
                 raise OptionError(
                     f"{option.name} is {value}; {least} is the least that can be measured",
                     hint=f"--set {option.name}={option.default}",
+                )
+            default: Any = option.default
+            most, several = option.metadata.get("most"), option.metadata.get("several")
+            if most is not None and max(numbers) > most:
+                raise OptionError(
+                    f"{option.name} is {value}; there are {most} at most",
+                    hint=f"--set {option.name}={most}",
+                )
+            if several is not None and len(set(numbers)) < max(several, len(numbers)):
+                raise OptionError(
+                    f"{option.name} is {', '.join(map(str, numbers))}; {several} or more different ones are needed",
+                    hint=f"--set {option.name}={','.join(map(str, default[:several]))}",
                 )
             words = get_args(hints[option.name]) if get_origin(hints[option.name]) is Literal else (value,)
             if value not in words:

@@ -17,76 +17,62 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import OptionError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
-from workbench.core.stats.permutation import within_and_between
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, above, at_least, at_most, groups_differ, needs
-from workbench.papers.options import size
+from workbench.papers.kit import Claim, Conditions, Paper, needs
+from workbench.papers.kit.criteria import above, at_least, at_most, groups_differ
+from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.mappings import SIZE
 from workbench.view.pictures import Heatmap
 
 with lazily():
-    from workbench.edits import soft_injection, task_prompts
+    from workbench.edits import mix_trials, soft_injection, task_prompts
 
+TASKS = (
+    *("letter-to-animal", "number-to-animal", "person-to-city", "food-to-city"),
+    *("pick-number", "pick-animal", "pick-letter"),
+)
 WORDS = SIZE - 15  # for test questions: ten places of words are for training, five for validation
 CLEAN, MISLED = "clean examples", "misleading examples"
 BETTER = f"{MISLED}, better of hard heads and function vector"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftInjectionSizes:
+class SoftInjectionSizes(Sizes):
     """Tasks of ``workbench/tasks/mappings.py``, and sizes. Tasks that give words of one kind are similar.
 
     Seven, since six in three pairs can be paired in 15 ways only, too few for a p below 0.05.
     """
 
-    tasks: tuple[str, ...] = (
-        *("letter-to-animal", "number-to-animal", "person-to-city", "food-to-city"),
-        *("pick-number", "pick-animal", "pick-letter"),
-    )
+    tasks: tuple[str, ...] = size(TASKS, "tasks", several=2)
     prompts: int = size(50, "of which an embedding is the mean")
     shots: int = size(5, "examples of a prompt")
     misleading: float = size(0.5, "how likely each example misleads, in the second setting")
     steps: int = size(40, "in which a mix is learned")
     seeds: int = size(2, "of a mix; a condition is their mean")
-    test: int = size(11, "prompts; there are as many words")
-
-    def __post_init__(self) -> None:
-        if len(self.tasks) < 2 or len(set(self.tasks)) != len(self.tasks):
-            raise OptionError(
-                f"{len(self.tasks)} tasks; two or more different ones are needed",
-                hint="leave out --set tasks=, or name two tasks or more: workbench replicate "
-                "soft-injection --dry-run shows them",
-            )
-        if not 2 <= self.test <= WORDS:
-            raise OptionError(
-                f"{self.test} test prompts for each task; there are {WORDS} words for them",
-                hint=f"--set test={WORDS}",
-            )
+    test: int = size(11, "prompts; there are as many words", least=2, most=WORDS)
 
 
 def measure(setting: Setting) -> Conditions:
     """Every task with clean and with misleading examples, then every mix on every other task."""
     o, model, split = setting.options, setting.model, task_prompts.Split.drawn(setting.seed)
     sizes = {"shots": o.shots, "n": o.prompts, "n_test": o.test, "seed": setting.seed}
-    parts = {name: Conditions(model=model) for name in o.tasks}
+    parts = {name: Conditions(seed=setting.seed) for name in o.tasks}
     drawn, mixes = {}, {}
     for kind, wrong in ((CLEAN, 0.0), (MISLED, o.misleading)):
         drawn[kind] = [task_prompts.prompts_of(model, name, split, wrong=wrong, **sizes) for name in parts]
         mixes[kind] = [_ask_task(setting, c, kind, drawn[kind], i) for i, c in enumerate(parts.values())]
     c = Conditions.joined(parts, crossed=True)
-    c.seed = setting.seed
     judge_better(c)
-    asked, tasks = [(own.embedding, own.test) for own in drawn[CLEAN]], [own.task for own in drawn[CLEAN]]
-    groups = [next(i for i, one in enumerate(tasks) if one.similar(task)) for task in tasks]
-    judge_transfer(c, soft_injection.transferred(model, mixes[CLEAN], asked), groups)
+    accuracy = mix_trials.accuracy_of_mixes(model, mixes[CLEAN], drawn[CLEAN])
+    judge_transfer(c, accuracy, task_prompts.similar_groups(drawn[CLEAN]))
     _summarise(c, parts)
     return c
 
@@ -95,45 +81,16 @@ def _ask_task(
     setting: Setting, c: Conditions, kind: str, drawn: Sequence[task_prompts.Prompts], i: int
 ) -> soft_injection.Mix:
     """Learn a mix and ask the test questions under it and everything it is compared with; gives the mix."""
-    model, o, seed, prompts = setting.model, setting.options, setting.seed + i, drawn[i]
+    o, seed = setting.options, setting.seed + i
     setting.progress(i, len(drawn), f"{kind}: {o.tasks[i]}")
-    t, words = prompts.embedding, {"training": prompts.training, "validation": prompts.validation}
     step = soft_injection.SoftMix(steps=o.steps, batch=8, every=max(1, o.steps // 4))
-
-    def learned(name: str, embedding: soft_injection.Embedding) -> list[soft_injection.Mixed]:
-        seeds = [seed + 1000 * k for k in range(o.seeds)]
-        mixes = [soft_injection.learn_mix(model, embedding, options=step, seed=one, **words) for one in seeds]
-        c.draws[f"{kind}, {name}"] = [inject(embedding, mix.alpha) for mix in mixes]
-        return mixes
-
-    inject, c.score = soft_injection.injection, prompts.test.answered
-    c[f"{kind}, no examples"], c[f"{kind}, examples"] = None, prompts.shown.answered(model)
-    mixes = learned("soft", t)
-    alpha = mixes[0].alpha
-    few = prompts.training.subset(range(min(16, len(prompts.training))))
-    effects = soft_injection.single_effects(model, t, few)
-    c[f"{kind}, open heads only"] = inject(t, (alpha > 0.5).to(t))
-    c[f"{kind}, hard heads"] = inject(t, soft_injection.hard_choice(model, t, effects, prompts.validation))
-    with soft_injection.best_vector_added(model, t, effects, prompts.validation):
-        c[f"{kind}, function vector"] = None
-    if kind == MISLED:
-        learned("one prompt", soft_injection.task_embedding(model, prompts.single))
-    else:
-        noise = task_prompts.scrambled(t, seed=seed)
-        random = learned("random vectors", noise)
-        c[f"{kind}, same mix, random vectors"] = inject(noise, alpha)
-        other, own = task_prompts.unlike(drawn, i), inject(t, alpha)
-        c[f"{kind}, unrelated examples"] = other.shown.answered(model)
-        c[f"{kind}, unrelated examples, injected"] = other.shown.answered(model, own)
-        c[f"{kind}, other task"] = theirs = inject(other.embedding, alpha)
-        if wanted := task_prompts.asked_as(model, prompts, other):
-            c[f"{kind}, other task's answer"] = wanted.answered(model, theirs)
-        ends = {"": [mix.last for mix in mixes], ", random vectors": [mix.last for mix in random]}
-        for name, shares in (ends | {", kept mix": [mix.alpha for mix in mixes]}).items():
-            c.numbers[f"near ends{name}"] = np.mean([soft_injection.near_ends(share) for share in shares])
-        grids = {"alpha": alpha, "alpha, random vectors": random[0].alpha, "effects": effects}
-        c.numbers |= {name: grid.cpu().numpy().tolist() for name, grid in grids.items()}
-    return alpha
+    seeds = [seed + 1000 * k for k in range(o.seeds)]
+    tried = mix_trials.try_mix(setting.model, drawn, i, options=step, seeds=seeds, content=kind == CLEAN)
+    for name, right in tried.right.items():
+        kept: Any = c.draws if isinstance(right, list) else c
+        kept[f"{kind}, {name}"] = right
+    c.numbers |= tried.numbers
+    return tried.alpha
 
 
 def judge_better(c: Conditions) -> None:
@@ -145,9 +102,8 @@ def judge_better(c: Conditions) -> None:
 
 def judge_transfer(c: Conditions, accuracy: np.ndarray, groups: Sequence[int]) -> None:
     """What another task's mix costs, between similar and between dissimilar tasks."""
-    cost = np.diag(accuracy)[None] - accuracy
-    near, far = within_and_between(cost, groups)
-    c.numbers |= {"accuracy lost": cost.tolist(), "groups": list(groups), "n tasks": len(groups)}
+    lost, near, far = mix_trials.transfer_cost(accuracy, groups)
+    c.numbers |= {"accuracy lost": lost.tolist(), "groups": list(groups), "n tasks": len(groups)}
     c.numbers |= {"lost to similar": near, "lost to dissimilar": far, "lost more": far - near}
 
 
