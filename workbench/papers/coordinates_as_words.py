@@ -26,7 +26,6 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
-from workbench.core.stats.permutation import derangement
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, no_worse
@@ -83,16 +82,16 @@ def measure(setting: Setting) -> Conditions:
     learned, plain = (
         ask(kinds=PLAIN_KINDS, n=n, seed=first + 3 + i) for i, n in enumerate((o.plain, o.judged))
     )
-    things, cells, kept = coordinate_answers.self_made(model, shown, seed=setting.seed)
-    c.tell(MADE, len(things), n=len(kept))
-    sources = _Sources(model, labelled, shown.at(np.flatnonzero(kept)), things, cells)
+    sources = coordinate_answers.PlaceSources.found(model, labelled, shown, seed=setting.seed)
+    c.tell(MADE, len(sources.things), n=len(shown))
     as_it_is = _judged(model, BASE, None, asked, plain)
     found: dict[str, list[np.ndarray]] = {}
     for i in setting.each(range(TRAININGS), "trainings"):
         seed = 100 * setting.seed + i
+        taught = sources.taught(model, seed=seed)
         arms = coordinate_answers.teach(
             model,
-            sources.of_arms(seed),
+            {FEW: taught.few, SELF: taught.both, DEALT: taught.dealt},
             coordinate_answers.taught_words(learned.prompt, learned.right),
             steps=o.steps,
             rank=o.rank,
@@ -108,30 +107,6 @@ def measure(setting: Setting) -> Conditions:
     for name, trainings in found.items():
         add_trainings(c, name, trainings, within=SHARE, unit=c.unit)
     return c
-
-
-@dataclass(frozen=True, eq=False)
-class _Sources:
-    """Pictures with labels, and pictures with what the model said about them."""
-
-    model: Any
-    labelled: Any
-    shown: Any
-    things: list[str]
-    cells: np.ndarray
-
-    def of_arms(self, seed: int) -> dict[str, Any]:
-        """What each arm is taught."""
-        names, cells = coordinate_answers.true_places(self.labelled)
-        few = coordinate_answers.taught_places(self.model, self.labelled, names, cells)
-        own = coordinate_answers.taught_places(self.model, self.shown, self.things, self.cells)
-        every = np.concatenate([cells, self.cells])
-        every = every[derangement(len(every), np.random.default_rng([55, seed]))]
-        n = len(cells)
-        dealt = coordinate_answers.taught_places(self.model, self.labelled, names, every[:n]).and_those(
-            coordinate_answers.taught_places(self.model, self.shown, self.things, every[n:])
-        )
-        return {FEW: few, SELF: few.and_those(own), DEALT: dealt}
 
 
 def _judged(model: Any, name: str, arm: Any, asked: Any, plain: Any) -> dict[str, np.ndarray]:

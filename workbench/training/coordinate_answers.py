@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from workbench.core.errors import OptionError
+from workbench.core.errors import ModelError, OptionError
+from workbench.core.stats.permutation import derangement
 from workbench.edits.all_linear import AllLinear
 from workbench.heads.asked_pictures import AskedPictures, prompt_of, said, token_of, with_words
 from workbench.heads.pointing_accuracy import points_in_boxes
@@ -139,6 +140,84 @@ def self_made(
     cell = told([f"where is the {thing} here ?" for thing in things], PLACES)
     kept = (shape >= 0) & (there == 1) & (cell >= 0)
     return [things[i] for i in np.flatnonzero(kept)], cell[kept], kept
+
+
+class TaughtPlaces(NamedTuple):
+    """What arms are taught about places.
+
+    Attributes:
+        few: Labels alone.
+        both: Labels, and what the model made itself.
+        dealt: The same with the cells of others: none keeps its own place in the row of all cells.
+    """
+
+    few: Taught
+    both: Taught
+    dealt: Taught
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceSources:
+    """Pictures with labels, and pictures with what a model said about them itself.
+
+    Attributes:
+        labelled: Questions about places, with their answers.
+        shown: Pictures in which the model found a thing.
+        things, cells: What it found there, and where.
+    """
+
+    labelled: AskedPictures
+    shown: AskedPictures
+    things: list[str]
+    cells: Int[np.ndarray, " question"]
+
+    @classmethod
+    def found(
+        cls, model: TransformerBridge, labelled: AskedPictures, shown: AskedPictures, *, seed: int
+    ) -> PlaceSources:
+        """Let a model make questions about some pictures, and keep those that it is sure of (`self_made`).
+
+        Raises:
+            ModelError: if it is sure of none.
+        """
+        things, cells, kept = self_made(model, shown, seed=seed)
+        if not things:
+            raise ModelError(
+                f"the model is sure of no thing in {len(shown)} pictures, so it makes no questions",
+                hint="-m zoo:vlm, or --set pictures=900",
+            )
+        return cls(labelled, shown.at(np.flatnonzero(kept)), things, cells)
+
+    def taught(self, model: TransformerBridge, *, seed: int) -> TaughtPlaces:
+        """Return what arms are taught: few labels, both sources, and both with the coordinates of others.
+
+        Args:
+            seed: Of how coordinates are dealt.
+
+        Source:
+            Pink, 2023 (a summary was read); dealt coordinates are a control of ours.
+
+        Example:
+            >>> import workbench as wb
+            >>> from workbench.heads.asked_pictures import ask_pictures
+            >>> from workbench.tasks.scenes import World
+            >>> model = wb.open_model("zoo:vlm")
+            >>> world = World(objects=(0, 1, 1))
+            >>> few, more = (ask_pictures(model, world, kinds=["place"], n=n, seed=n) for n in (2, 12))
+            >>> places = PlaceSources.found(model, few, more, seed=0).taught(model, seed=0)
+            >>> len(places.few), len(places.both) == len(places.dealt)
+            (4, True)
+        """
+        names, cells = true_places(self.labelled)
+        few = taught_places(model, self.labelled, names, cells)
+        own = taught_places(model, self.shown, self.things, self.cells)
+        every = np.concatenate([cells, self.cells])
+        every = every[derangement(len(every), np.random.default_rng([55, seed]))]
+        dealt = (
+            taught_places(model, self.labelled, names, every[: len(cells)]),
+            taught_places(model, self.shown, self.things, every[len(cells) :]),
+        )
+        return TaughtPlaces(few, few.and_those(own), dealt[0].and_those(dealt[1]))
 
 
 def teach(
