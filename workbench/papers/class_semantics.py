@@ -29,7 +29,7 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least
 from workbench.papers.kit.frames import Control, room
-from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each
+from workbench.papers.kit.trained_arms import TRAININGS, add_each_training, in_each
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.action_clips import CHANGES
@@ -71,17 +71,15 @@ def measure(setting: Setting) -> Conditions:
     draw = partial(class_gates.draw_clips, setting.model, world, frames=FRAMES, layer=o.layer)
     seen, judged = draw(n=o.training, seed=first), draw(n=o.clips, seed=first + 1)
     frames, others = class_gates.scaled_frames([seen, judged])
-    found: dict[str, list[np.ndarray]] = {}
+    found: list[dict[str, np.ndarray]] = []
     for i in setting.each(range(TRAININGS), "trainings"):
         seed = 100 * setting.seed + i
         arms = _trained(frames, seen, o, seed=seed)
-        for name, arm in arms.items():
-            found.setdefault(name, []).append(class_gates.found_actions(arm, others, judged.clips))
+        values = {name: class_gates.found_actions(arm, others, judged.clips) for name, arm in arms.items()}
         order = derangement(o.clips, np.random.default_rng([48, seed]))
-        dealt = class_gates.found_actions(arms[NONE], others[order], judged.clips)
-        found.setdefault(RANDOM, []).append(dealt)
-    for name, trainings in found.items():
-        add_trainings(c, name, trainings, within=SHARE, unit=c.unit)
+        values[RANDOM] = class_gates.found_actions(arms[NONE], others[order], judged.clips)
+        found.append(values)
+    add_each_training(c, found, within=SHARE, unit=c.unit)
     gates = class_gates.gates_of(arms[CLASS], others)
     caption = "How far channels are gated for each action, in standard deviations"
     by_class = class_importance(gates, judged.clips.action, n=len(CHANGES))

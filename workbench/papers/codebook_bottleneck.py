@@ -27,7 +27,7 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, below
 from workbench.papers.kit.frames import Control
-from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each
+from workbench.papers.kit.trained_arms import TRAININGS, add_each_training, in_each
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
@@ -75,7 +75,7 @@ def measure(setting: Setting) -> Conditions:
     seen, raw = draw(few, n=o.training, seed=first)
     judged, _ = draw(few, n=o.pictures, seed=first + 1, like=raw)
     shifted, _ = draw(many, n=o.shifted, seed=first + 2, like=raw)
-    found: dict[str, list[np.ndarray]] = {}
+    found: list[dict[str, np.ndarray]] = []
     entropies = []
     for i in setting.each(range(TRAININGS), "trainings"):
         seed = 100 * setting.seed + i
@@ -92,11 +92,9 @@ def measure(setting: Setting) -> Conditions:
         for name in arms:
             values[KEPT.format(name)], values[OTHER.format(name)] = probed.asked[name], probed.other[name]
         values[KEPT.format(CHANCE)] = probed.dealt
-        for name, each in values.items():
-            found.setdefault(name, []).append(each)
+        found.append(values)
         entropies.append({n: codebook.use_of_codes(arms[n], judged) for n in (CODES, BLIND)})
-    for name, trainings in found.items():
-        add_trainings(c, name, trainings, within=SHARE, unit=c.unit)
+    add_each_training(c, found, within=SHARE, unit=c.unit)
     c.tables["Entropy of the use of codes, nats"] = [
         {"training": i + 1, **row} for i, row in enumerate(entropies)
     ]

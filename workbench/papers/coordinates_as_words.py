@@ -30,7 +30,7 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, no_worse
 from workbench.papers.kit.frames import NO_PHOTOGRAPHS, Control, room
-from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each
+from workbench.papers.kit.trained_arms import TRAININGS, add_each_training, in_each
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
@@ -85,7 +85,7 @@ def measure(setting: Setting) -> Conditions:
     sources = coordinate_answers.PlaceSources.found(model, labelled, shown, seed=setting.seed)
     c.tell(MADE, len(sources.things), n=len(shown))
     as_it_is = _judged(model, BASE, None, asked, plain)
-    found: dict[str, list[np.ndarray]] = {}
+    found: list[dict[str, np.ndarray]] = []
     for i in setting.each(range(TRAININGS), "trainings"):
         seed = 100 * setting.seed + i
         taught = sources.taught(model, seed=seed)
@@ -102,10 +102,8 @@ def measure(setting: Setting) -> Conditions:
         values = dict(as_it_is)
         for name, arm in arms.items():
             values |= _judged(model, name, arm, asked, plain)
-        for name, each in values.items():
-            found.setdefault(name, []).append(each)
-    for name, trainings in found.items():
-        add_trainings(c, name, trainings, within=SHARE, unit=c.unit)
+        found.append(values)
+    add_each_training(c, found, within=SHARE, unit=c.unit)
     return c
 
 

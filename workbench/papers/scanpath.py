@@ -28,7 +28,7 @@ from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import at_most, below
 from workbench.papers.kit.frames import Control
-from workbench.papers.kit.trained_arms import TRAININGS, add_trainings, in_each
+from workbench.papers.kit.trained_arms import TRAININGS, add_each_training, in_each
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 from workbench.tasks.scenes.layout import World
@@ -72,16 +72,17 @@ def measure(setting: Setting) -> Conditions:
     few, many = (World(objects=objects, alike=0.35, noise=o.noise) for objects in (FEW, MANY))
     trained_on = draw(few, n=o.training, seed=first)
     judged_on = {"{}": draw(few, n=o.pictures, seed=first + 1), NEW: draw(many, n=o.pictures, seed=first + 2)}
-    found: dict[str, list[np.ndarray]] = {}
+    found: list[dict[str, np.ndarray]] = []
     for i in setting.each(range(TRAININGS), "trainings"):
         seed = 100 * setting.seed + i
         arms = _trained(trained_on, o, seed=seed)
+        values = {}
         for kind, scenes in judged_on.items():
             for name, paths in _paths(arms, scenes, seed=seed).items():
                 apart = [scanpath_distance(*both) for both in zip(paths, scenes.paths, strict=True)]
-                found.setdefault(kind.format(name), []).append(np.array(apart))
-    for name, values in found.items():
-        add_trainings(c, name, values, within=SHARE, unit=c.unit)
+                values[kind.format(name)] = np.array(apart)
+        found.append(values)
+    add_each_training(c, found, within=SHARE, unit=c.unit)
     c.numbers |= {
         "fixations": float(np.mean([len(path) for path in judged_on["{}"].paths])),
         "fixations among more objects": float(np.mean([len(path) for path in judged_on[NEW].paths])),

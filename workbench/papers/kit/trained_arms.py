@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,23 @@ def add_trainings(c: Conditions, name: str, found: Sequence[np.ndarray] | np.nda
         c.add(of_training(name, i), one, **how)
 
 
+def add_each_training(c: Conditions, found: Sequence[Mapping[str, np.ndarray]], **how: Any) -> None:
+    """Add every condition that was measured in each training, as ``add_trainings`` does.
+
+    Args:
+        found: Of each training, by the names of conditions, one value per item.
+        how: Said to ``Conditions.add``.
+
+    Example:
+        >>> c = Conditions()
+        >>> add_each_training(c, [{"hits": np.array([0.0, 1.0])}, {"hits": np.array([1.0, 1.0])}], unit="share")
+        >>> c.mean("hits"), c.mean("hits, training 2")
+        (0.75, 1.0)
+    """
+    for name in found[0]:
+        add_trainings(c, name, [one[name] for one in found], **how)
+
+
 def add_means(c: Conditions, trainings: int) -> None:
     """Set every condition that has been added for each training as its mean over them, without the training's number.
 
@@ -140,7 +157,7 @@ def add_means(c: Conditions, trainings: int) -> None:
     for name in [name for name in c.values if name.endswith(of_training("", 0))]:
         whole, told = name.removesuffix(of_training("", 0)), c.measures[name]
         mean = np.mean([c[of_training(whole, i)] for i in range(trainings)], axis=0)
-        c.add(whole, mean, within=told.within, unit=told.unit)
+        c.add(whole, mean, within=told.within, unit=told.unit, clusters=told.clusters)
 
 
 def of_training(arm: str, i: int) -> str:
