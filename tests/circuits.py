@@ -106,7 +106,7 @@ def hostile() -> Circuit:
 def details(circuit: Circuit, *, tokens=("When", " Mary"), word: str = "x") -> DetailsContent:
     """Details made by hand for the first head and the first two edges of a circuit; ``word`` stands in every text."""
     head = circuit.heads[0]
-    pattern = pattern_text(np.array([[255, 0], [51, 204]], dtype=np.uint8))
+    pattern = pattern_text(np.array([[255, 0], [51, 204]], dtype=np.uint8), causal=True)
     terms = Terms(
         title=f"who writes the query {word}", sums_to="the score", unit="attention score", total=2.0, of=9,
         terms=[Term(term="m0", mean=1.5, share=0.75), Term(term="-3", mean=0.5, share=0.25)],
@@ -118,7 +118,7 @@ def details(circuit: Circuit, *, tokens=("When", " Mary"), word: str = "x") -> D
         circuit=circuit_digest(circuit), model="zoo:ioi", task="ioi", metric="logit-difference", unit="logits",
         ablation="resample", n_pairs=8, notes=[word], provenance={},
         prompts=[
-            ShownPrompt(title=f"pair {i} {word}", tokens=list(tokens), read_at=1, patterns={head: pattern},
+            ShownPrompt(title=f"pair {i} {word}", tokens=list(tokens), read_at=1, causal=True, patterns={head: pattern},
                         writes={head: WrittenTokens(raised=[(word, 2.5)], lowered=[(" John", -1.0)])})
             for i in range(2)
         ],

@@ -29,7 +29,8 @@ def test_details_come_back_and_belong_to_one_circuit(tmp_path):
     ("change", "said"),
     [
         ({"patterns": {"a0.h0": "AAA"}}, "is no base64"),
-        ({"patterns": {"a0.h0": "AAAA"}}, "has 3 bytes; 2 tokens have 4"),
+        ({"patterns": {"a0.h0": "AAA="}}, "has 2 bytes; 2 tokens have 3"),
+        ({"causal": False}, "has 3 bytes; 2 tokens have 4"),
         ({"read_at": 2}, "read_at is 2; the prompt has 2 tokens"),
         ({"picture": {"rows": 2, "columns": 2, "first": 0}}, "patches end at position 4"),
     ],

@@ -42,12 +42,14 @@ class ShownPrompt(Part, frozen=True):
     Attributes:
         read_at: The position where the answer is read.
         patterns: Head -> base64 of (query, key) bytes: shares of what a query looks at, times 255, rounded.
+        causal: No query looks ahead: only the keys up to each query are there, row by row, half the bytes.
     """
 
     title: str
     tokens: Annotated[list[str], Meta(min_length=1)]
     read_at: Count
     patterns: dict[str, str]
+    causal: bool = False
     writes: dict[str, WrittenTokens] = field(default_factory=dict)
     picture: Patches | None = None
 
@@ -57,8 +59,8 @@ class ShownPrompt(Part, frozen=True):
             raise ValueError(f"read_at is {self.read_at}; the prompt has {n} tokens")
         for head, text in self.patterns.items():
             found = check_base64(text, f"patterns[{head!r:.40}]")
-            if found != n * n:
-                raise ValueError(f"patterns[{head!r:.40}] has {found} bytes; {n} tokens have {n * n}")
+            if found != (expected := n * (n + 1) // 2 if self.causal else n * n):
+                raise ValueError(f"patterns[{head!r:.40}] has {found} bytes; {n} tokens have {expected}")
         if self.picture is not None:
             p = self.picture
             last = p.first + p.rows * p.columns + (p.rows - 1) * p.gap
@@ -156,22 +158,27 @@ def check_base64(text: str, where: str) -> int:
         raise ValueError(f"{where} is no base64") from None
 
 
-def pattern_text(weights: UInt8[np.ndarray, "query key"]) -> str:
-    """Return a pattern as a page and a file have it."""
-    return base64.b64encode(np.ascontiguousarray(weights, dtype=np.uint8).tobytes()).decode("ascii")
+def pattern_text(weights: UInt8[np.ndarray, "query key"], *, causal: bool = False) -> str:
+    """Return a pattern as a page and a file have it; of a causal one only what is not ahead of the query."""
+    kept = weights[np.tril_indices(len(weights))] if causal else weights
+    return base64.b64encode(np.ascontiguousarray(kept, dtype=np.uint8).tobytes()).decode("ascii")
 
 
 def pattern_of(prompt: ShownPrompt, head: str) -> UInt8[np.ndarray, "query key"]:
     """Return what a head looks at on a prompt: shares times 255.
 
     Example:
-        >>> text = pattern_text(np.array([[255, 0], [51, 204]], dtype=np.uint8))
-        >>> prompt = ShownPrompt(title="one", tokens=["a", "b"], read_at=1, patterns={"a0.h0": text})
-        >>> pattern_of(prompt, "a0.h0")[1].tolist()
-        [51, 204]
+        >>> text = pattern_text(np.array([[255, 0], [51, 204]], dtype=np.uint8), causal=True)
+        >>> prompt = ShownPrompt(title="one", tokens=["a", "b"], read_at=1, patterns={"a0.h0": text}, causal=True)
+        >>> pattern_of(prompt, "a0.h0").tolist()
+        [[255, 0], [51, 204]]
     """
-    n = len(prompt.tokens)
-    return np.frombuffer(base64.b64decode(prompt.patterns[head]), dtype=np.uint8).reshape(n, n)
+    n, kept = len(prompt.tokens), np.frombuffer(base64.b64decode(prompt.patterns[head]), dtype=np.uint8)
+    if not prompt.causal:
+        return kept.reshape(n, n)
+    found = np.zeros((n, n), dtype=np.uint8)
+    found[np.tril_indices(n)] = kept
+    return found
 
 
 def found_shares(evidence: Mapping[str, Any]) -> dict[str, float]:

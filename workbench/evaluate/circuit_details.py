@@ -176,18 +176,20 @@ def _prompts(runs: PairedRuns, heads: Sequence[str], n: int, notes: list[str]) -
             notes.append(f"patterns are not shown: {problem.message}")
             return []
         places = {head: parse_node(head).place for head in heads}
-        patterns = {
-            head: pattern_text(_bytes(looked(seen[layer])[0, index]))
+        weights = {
+            head: _bytes(looked(seen[layer])[0, index])
             for head, (layer, index) in places.items()
             if layer in seen
         }
+        causal = not any(np.triu(pattern, 1).any() for pattern in weights.values())
         ids = (batch.clean if run == "clean" else batch.corrupted)[0].tolist()
         found.append(
             ShownPrompt(
                 title=printable(f"pair {runs.pairs.pairs[i].id}, {run}"),
                 tokens=[_text(runs, token) for token in ids],
                 read_at=int(batch.answer_pos[0]),
-                patterns=patterns,
+                causal=causal,
+                patterns={head: pattern_text(pattern, causal=causal) for head, pattern in weights.items()},
                 writes=_writes(one, heads, notes) if run == "clean" else {},
             )
         )

@@ -42,7 +42,7 @@ window.closeUp = (data, { element, format, signed, changed }) => {
     const readout = element("p", { id: "closeup-readout", class: "readout soft", role: "status" });
     const writes = element("div", { id: "closeup-writes" });
     let p, shares, n, cell, left, above, side;
-    const at = (q, k) => shares[q * n + k] / 255;
+    const at = (q, k) => (p.causal ? (k > q ? 0 : shares[(q * (q + 1)) / 2 + k]) : shares[q * n + k]) / 255;
     const name = (i) => `${i} ${quote(p.tokens[i])}`;
     const told = () => {
       const q = state.query === null ? p.read_at : state.query;

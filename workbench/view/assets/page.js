@@ -114,7 +114,9 @@
     { selector: "edge.current", style: { opacity: 1, "overlay-color": color("--focus"), "overlay-opacity": 0.25, "overlay-padding": 3 } },
     { selector: "core", style: { "active-bg-opacity": 0, "selection-box-opacity": 0 } },
   ];
-  const cy = cytoscape({ container: byId("graph"), elements, style: style(), layout: { name: "preset" }, minZoom: 0.05, maxZoom: 4, boxSelectionEnabled: false, autounselectify: true });
+  // With more edges a drag moves a picture of the picture, which is drawn anew when the hand rests: 50 ms a frame, not seconds.
+  const MANY = 600;
+  const cy = cytoscape({ container: byId("graph"), elements, style: style(), layout: { name: "preset" }, minZoom: 0.05, maxZoom: 4, boxSelectionEnabled: false, autounselectify: true, textureOnViewport: data.edges.length > MANY });
   document.addEventListener("themechange", () => cy.style(style()));
 
   let shown = prune(data.most), current = null, notes = null;
