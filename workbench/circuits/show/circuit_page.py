@@ -12,7 +12,7 @@ from workbench.circuits.layout import layered, row_labels
 from workbench.circuits.rows import about, edge_rows, measures, node_rows, prompt_parts, said_of_model, title
 from workbench.circuits.scores import Scores
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
-from workbench.circuits.show.page_details import page_annotations, page_details
+from workbench.circuits.show.page_details import page_annotations, page_details, under_ablations
 from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
 from workbench.view.page import asset, embedded_json, frame
@@ -70,7 +70,8 @@ def circuit_page(
         "details": page_details(whole, details, evidence or {}, path),
         **page_annotations(whole, annotations, path),
     }
-    return _framed(circuit, data, _page_body(circuit, whole, data["most"]))
+    under = under_ablations(evidence or {})
+    return _framed(circuit, data, _page_body(circuit, whole, data["most"], under=under))
 
 
 def page_of(circuit: Circuit, *, more: Mapping[str, Any], heading: str, lead: str, aside: str) -> str:
@@ -197,7 +198,14 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
 
 
 def _page_body(
-    circuit: Circuit, whole: Circuit, most: int, *, heading: str = "", lead: str = "", aside: str = ""
+    circuit: Circuit,
+    whole: Circuit,
+    most: int,
+    *,
+    heading: str = "",
+    lead: str = "",
+    aside: str = "",
+    under: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     what = "edges" if circuit.level == "edge" else "nodes"
     said = said_of_model(whole.evaluation)
@@ -220,6 +228,12 @@ def _page_body(
     strongest = (
         '<section><h2>Strongest edges</h2><ul class="list" id="strongest"></ul></section>'
         if circuit.level == "edge"
+        else ""
+    )
+    ablations = (
+        "<section><h2>The same circuit under other ablations</h2>"
+        f"<div class='wide'>{table_html(under)}</div></section>"
+        if under
         else ""
     )
     return f"""<header>
@@ -254,6 +268,7 @@ def _page_body(
 {first}<section><h2>Selected</h2><div id="details"></div></section>
 <section id="faith" hidden><h2>Faithfulness at this size</h2><div id="faith-picture"></div>
 <p id="faith-said" role="status"></p></section>
+{ablations}
 <section><h2>The same by command</h2><code id="command"></code>
 <button type="button" id="copy">Copy</button></section>
 {later}{aside}

@@ -6,10 +6,13 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from workbench.circuits.annotations import Annotations
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.details import DetailsContent, found_shares
 from workbench.circuits.verdicts.judgement import circuit_digest
+from workbench.core.stats.intervals import ratio, ratio_interval
 from workbench.core.typed import as_json
 from workbench.view.text import number, printable
 
@@ -62,6 +65,32 @@ def _roles(circuit: Circuit) -> dict[str, list[tuple[str, str]]]:
         for row in rows
         if isinstance(row, Mapping) and set(row) >= _ROLE
     }
+
+
+def under_ablations(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the circuit's faithfulness under each ablation that its evaluation has, with 95 % intervals; one row each.
+
+    Example:
+        >>> row = {"circuit": [1.0, 2.0], "nothing": [0.0, 0.0]}
+        >>> under_ablations({"scores": {"model": [2.0, 4.0]}, "ablations": {"mean": row}})[0]["faithfulness"]
+        0.5
+    """
+    rows, given = [], evidence.get("ablations")
+    for name, row in given.items() if isinstance(given, Mapping) else ():
+        own = [
+            np.array(x, dtype=float) for x in (row["circuit"], evidence["scores"]["model"], row["nothing"])
+        ]
+        low, high, _ = ratio_interval(*own)
+        rows.append(
+            {
+                "ablation": name,
+                "faithfulness": ratio(*own),
+                "from": float(low),
+                "to": float(high),
+                "pairs": len(own[0]),
+            }
+        )
+    return [row for row in rows if np.isfinite(row["faithfulness"])]
 
 
 def page_annotations(circuit: Circuit, annotations: Annotations | None, path: str) -> dict[str, Any]:
