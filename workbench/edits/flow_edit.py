@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -28,6 +29,7 @@ from workbench.model.flow_painter.sample import (
 from workbench.model.hooks import hook_name
 from workbench.tasks.canvas.captions import word_numbers
 from workbench.tasks.canvas.flat_shapes import Item
+from workbench.tasks.canvas.picture_reader import read_picture
 from workbench.tasks.canvas.words import GRID, PATCH
 
 if TYPE_CHECKING:
@@ -127,6 +129,61 @@ def looks_at_slots(
     looks = torch.stack(seen, 1)[..., list(slots)].sum(-1)  # (row, layer, head, patch)
     chosen = heads or [(layer, head) for layer in range(looks.shape[1]) for head in range(looks.shape[2])]
     return torch.stack([looks[:, layer, head] for layer, head in chosen]).mean(0).unflatten(-1, (GRID, GRID))
+
+
+def looks_at_one(
+    model: TransformerBridge,
+    pictures: Float[Tensor, "row side side 3"],
+    captions: Captions,
+    *,
+    slots: Sequence[int],
+    head: tuple[int, int],
+) -> Float[Tensor, "row down across"]:
+    """Return how much each patch of every picture looks at one word of its caption, in one head.
+
+    Every picture is made noisy by itself, so that it does not matter which others there are.
+
+    Args:
+        slots: Of the word, for each picture.
+        head: Layer and head.
+
+    Returns:
+        Shares of a patch's attention, 0 to 1.
+
+    Example:
+        >>> import workbench as wb
+        >>> from workbench.tasks.canvas.flat_shapes import draw
+        >>> drawing, model = draw(7, 1), wb.open_model("zoo:painter")
+        >>> pictures = torch.from_numpy(drawing.pixels)[None]
+        >>> looks_at_one(model, pictures, [drawing.items], slots=[1], head=(1, 0)).shape
+        torch.Size([1, 8, 8])
+    """
+    each = zip(pictures.split(1), captions, slots, strict=True)
+    return torch.cat(
+        [looks_at_slots(model, one, [own], slots=[slot], heads=[head]) for one, own, slot in each]
+    )
+
+
+def read_changes(
+    pictures: Float[Tensor, "row side side 3"], target: Captions
+) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:
+    """Read off edited pictures whether the first object is what is asked now, and whether the second is there still.
+
+    Args:
+        target: What each picture was changed to; two objects.
+
+    Returns:
+        1 where it is so, else 0: of the first, of the second.
+
+    Example:
+        >>> from workbench.tasks.canvas.flat_shapes import changed, draw
+        >>> drawing = draw(7, 1)
+        >>> read_changes(torch.from_numpy(drawing.pixels)[None], [changed(drawing.items, 0)])
+        (array([0.]), array([1.]))
+    """
+    seen = [{each.item for each in read_picture(picture)} for picture in pictures.numpy()]
+    new, kept = ([after[i] in there for there, after in zip(seen, target, strict=True)] for i in (0, 1))
+    return np.array(new, dtype=float), np.array(kept, dtype=float)
 
 
 def strongest(maps: Float[Tensor, "row down across"], patches: int) -> Bool[Tensor, "row down across"]:

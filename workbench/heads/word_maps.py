@@ -126,6 +126,17 @@ def covered_patches(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, 
     return mask.reshape(GRID, PATCH, GRID, PATCH).mean((1, 3)) >= COVERED
 
 
+def around(patches: Bool[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+    """Return patches with those beside them.
+
+    Example:
+        >>> around(np.eye(3, dtype=bool)[:1].repeat(2, 0) & [[True], [False]]).astype(int).tolist()
+        [[1, 1, 0], [1, 0, 0]]
+    """
+    padded = np.pad(patches, 1)
+    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+
+
 def object_patches(drawings: Sequence[Drawing]) -> Bool[Tensor, "row object patch"]:
     """Return the patches that the objects of each drawn picture cover by half; every picture has as many objects.
 
@@ -172,6 +183,17 @@ class MapFit:
     other: Float[np.ndarray, "layer head"]
     others: Float[np.ndarray, "layer head"]
     n: int
+
+    def best(self) -> tuple[int, int]:
+        """Return layer and head whose maps fit the own objects best, the fit with the other objects taken off.
+
+        Example:
+            >>> fit = np.array([[0.5, 0.4], [0.1, 0.2]]), np.array([[0.4, 0.1], [0.0, 0.0]])
+            >>> MapFit(own=fit[0], other=fit[1], others=fit[1], n=2).best()
+            (0, 1)
+        """
+        layer, head = np.unravel_index(int((self.own - self.other).argmax()), self.own.shape)
+        return int(layer), int(head)
 
 
 def map_fit(painted: Painted, maps: WordMaps, *, role: str = "colour", steps: slice = slice(None)) -> MapFit:

@@ -14,8 +14,7 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,9 +35,7 @@ from workbench.papers.kit import (
 from workbench.papers.kit.frames import RECONSTRUCTED
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
-from workbench.tasks.canvas.flat_shapes import Drawing, Item, draw_many
-from workbench.tasks.canvas.picture_reader import read_picture
-from workbench.tasks.canvas.words import COLOURS, NEVER_TRAINED, SHAPES
+from workbench.tasks.canvas.flat_shapes import changed, draw_many
 
 with lazily():
     from workbench.edits import flow_edit
@@ -69,67 +66,30 @@ def measure(setting: Setting) -> Conditions:
     import torch
 
     o, model, seed = setting.options, setting.model, FIRST_SEED + 1000 * setting.seed
-    layer, head = chosen_head(model, draw_many(seed, range(o.choosing), objects=2))
+    choosing = [drawing.items for drawing in draw_many(seed, range(o.choosing), objects=2)]
+    head = word_maps.map_fit(*word_maps.word_maps(model, choosing, seed=FIRST_SEED)).best()
     drawings = draw_many(seed + 1, range(o.pictures), objects=2)
     pictures = torch.from_numpy(np.stack([drawing.pixels for drawing in drawings]))
     source = [drawing.items for drawing in drawings]
-    target = [changed(drawing, i) for i, drawing in enumerate(drawings)]
-    slots = [1 if i % 2 == 0 else 2 for i in range(len(drawings))]
-    looks = torch.stack(
-        [
-            flow_edit.looks_at_slots(
-                model, pictures[i : i + 1], source[i : i + 1], slots=[slot], heads=[(layer, head)]
-            )[0]
-            for i, slot in enumerate(slots)
-        ]
-    )
-    own = torch.from_numpy(np.stack([around(word_maps.covered_patches(d.masks[0])) for d in drawings]))
+    target = [changed(items, i) for i, items in enumerate(source)]
+    slots = [
+        1 if i % 2 == 0 else 2 for i in range(len(drawings))
+    ]  # of the word that changes: colour or shape
+    looks = flow_edit.looks_at_one(model, pictures, source, slots=slots, head=head)
+    objects = [word_maps.around(word_maps.covered_patches(drawing.masks[0])) for drawing in drawings]
+    own = torch.from_numpy(np.stack(objects))
     attention = flow_edit.strongest(looks, PATCHES)
     masks = dict(zip(MASKS, (None, attention, attention.roll(1, 0), own), strict=True))
     c = Conditions(unit="share of pictures", seed=setting.seed)
-    c.numbers |= {"head": f"cross:a{layer}.h{head}"}
+    c.numbers |= {"head": "cross:a{}.h{}".format(*head)}
     for done, (name, mask) in enumerate(masks.items(), start=1):
         made = flow_edit.flow_edit(model, pictures, source, target, mask=mask, seed=seed, first=o.first)
-        _judge(c, name, made.numpy(), source, target)
+        new, kept = flow_edit.read_changes(made, target)
+        c[f"changed, {name}"], c[f"kept, {name}"], c[f"both, {name}"] = new, kept, new * kept
         setting.progress(done, len(masks), name)
     same = flow_edit.flow_edit(model, pictures[:8], source[:8], source[:8], seed=seed, first=o.first)
     c.numbers["moved by equal captions"] = float((same - pictures[:8]).abs().max())
     return c
-
-
-def changed(drawing: Drawing, i: int) -> tuple[Item, ...]:
-    """Return the caption with another colour (even numbers) or shape of the first object, one that was trained."""
-    first, *rest = drawing.items
-    if i % 2 == 0:
-        other = [x for x in COLOURS if x != first.colour and (x, first.shape) not in NEVER_TRAINED]
-        return (replace(first, colour=other[i // 2 % len(other)]), *rest)
-    kinds = [x for x in SHAPES if x != first.shape and (first.colour, x) not in NEVER_TRAINED]
-    return (replace(first, shape=kinds[i // 2 % len(kinds)]), *rest)
-
-
-def chosen_head(model, drawings: Sequence[Drawing]) -> tuple[int, int]:
-    """Return the head whose maps of colour words fit their own objects best, the other objects taken off."""
-    painted, maps = word_maps.word_maps(model, [drawing.items for drawing in drawings], seed=FIRST_SEED)
-    fit = word_maps.map_fit(painted, maps)
-    layer, head = np.unravel_index(int((fit.own - fit.other).argmax()), fit.own.shape)
-    return int(layer), int(head)
-
-
-def around(patches: np.ndarray) -> np.ndarray:
-    """Return patches with those beside them."""
-    padded = np.pad(patches, 1)
-    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-
-
-def _judge(c: Conditions, name: str, made: np.ndarray, source: list, target: list) -> None:
-    """Whether the first object is what is asked now, whether the second is what it was, and both."""
-    new, kept = [], []
-    for picture, after in zip(made, target, strict=True):
-        seen = {each.item for each in read_picture(picture)}
-        new.append(float(after[0] in seen))
-        kept.append(float(after[1] in seen))
-    c[f"changed, {name}"], c[f"kept, {name}"] = np.array(new), np.array(kept)
-    c[f"both, {name}"] = np.array(new) * np.array(kept)
 
 
 PLAIN, MASKED, OTHER, OWN = MASKS

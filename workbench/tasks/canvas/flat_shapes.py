@@ -176,6 +176,24 @@ def exchanged(items: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(replace(item, side=side) for item, side in zip(items, reversed(sides), strict=True))
 
 
+def changed(items: Sequence[Item], i: int) -> tuple[Item, ...]:
+    """Return objects of which the first has another colour (even numbers) or another shape, a look that is trained.
+
+    Args:
+        i: Also says which of the other colours or shapes.
+
+    Example:
+        >>> [changed(draw(7, 1).items, i)[0].phrase for i in range(3)]
+        ['a red square right', 'a yellow disc right', 'a blue square right']
+    """
+    first, *rest = items
+    if i % 2 == 0:
+        other = [x for x in COLOURS if x != first.colour and (x, first.shape) not in NEVER_TRAINED]
+        return (replace(first, colour=other[i // 2 % len(other)]), *rest)
+    kinds = [x for x in SHAPES if x != first.shape and (first.colour, x) not in NEVER_TRAINED]
+    return (replace(first, shape=kinds[i // 2 % len(kinds)]), *rest)
+
+
 def _differ(items: Sequence[Item], differing: Sequence[str]) -> bool:
     first, second = items
     return all(getattr(first, what) != getattr(second, what) for what in differing)
