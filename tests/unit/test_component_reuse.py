@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from workbench.edits.scenes import _named, _recolored, forced, scene_of
+from workbench.edits.scenes import SceneAnswers, _named, _recolored, forced, scene_of
+from workbench.evaluate.task_circuits import TaskCircuits
 from workbench.heads.rounds import Round, TaskCircuit, overlap, shared_writers
 from workbench.model.native import load_native, write_native
 from workbench.tasks.registry import make_pairs
@@ -35,6 +37,18 @@ def test_writers_of_both_tasks_count_only_where_they_look_at_both_answers():
     found = shared_writers(here, there, [{"a1.h1", "a1.h2"}, {"a1.h1", "a1.h3"}])
     assert found.here == ("a1.h0", "a1.h1", "a1.h2") and found.there == ("a1.h1", "a1.h2", "a1.h3")
     assert found.both == ("a1.h1", "a1.h2") and found.looking == ("a1.h1",)
+    looks = {"one": {"a1.h1", "a1.h2"}, "two": {"a1.h1", "a1.h3"}}
+    tasks = TaskCircuits(circuits={"one": here, "two": there}, looks=looks)
+    assert tasks.writers("one", "two") == found
+    assert tasks.shared_with("one") == {"two": overlap(here.heads, there.heads, 8)}
+    assert [row["task"] for row in tasks.rows()] == ["one"] * 3 + ["two"] * 3
+
+
+def test_what_was_right_is_lost_and_what_was_wrong_is_not_counted():
+    before, after = (
+        SceneAnswers(among=np.array(a), top=np.zeros(4), attention={}) for a in ([1, 1, 0, 0], [0, 1, 1, 0])
+    )
+    assert before.lost(after).tolist() == [True, False] and after.lost(after).tolist() == [False, False]
 
 
 def test_scenes_are_read_from_the_last_question():

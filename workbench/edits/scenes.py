@@ -80,6 +80,16 @@ def forced(heads: Sequence[str], columns: Columns) -> Rows:
     return Rows(heads=tuple(heads), operation="set", queries=("end",), keys=columns)
 
 
+def heads_of(kinds: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the heads of several kinds, each once, in their order.
+
+    Example:
+        >>> heads_of({"inhibition": ("a0.h0", "a0.h1"), "negative": ("a0.h0",)})
+        ('a0.h0', 'a0.h1')
+    """
+    return tuple(dict.fromkeys(head for some in kinds.values() for head in some))
+
+
 def forced_in_parts(kinds: Mapping[str, Sequence[str]], columns: Columns) -> dict[str, Rows]:
     """Return an edit for each kind of heads alone, and for each head alone, where there are several.
 
@@ -87,7 +97,7 @@ def forced_in_parts(kinds: Mapping[str, Sequence[str]], columns: Columns) -> dic
         >>> list(forced_in_parts({"inhibition": ("a0.h0", "a0.h1"), "negative": ()}, ("wrong color 1",)))
         ['a0.h0 only', 'a0.h1 only']
     """
-    heads = tuple(dict.fromkeys(head for some in kinds.values() for head in some))
+    heads = heads_of(kinds)
     parts = {f"{kind} only": some for kind, some in kinds.items() if all(kinds.values())}
     parts |= {f"{head} only": (head,) for head in heads if len(heads) > 1}
     return {name: forced(some, columns) for name, some in parts.items()}
@@ -109,6 +119,10 @@ class SceneAnswers:
     top: np.ndarray
     attention: dict[str, np.ndarray]
     clusters: tuple[int, ...] = ()
+
+    def lost(self, then: SceneAnswers) -> np.ndarray:
+        """Say of every pair that is answered rightly among the colors whether ``then`` it no longer is."""
+        return then.among[self.among == 1] == 0
 
     def accuracy(self, *, seed: int = 0) -> dict[str, float]:
         """Share right among the scene's colors with its 95 % interval, and of the whole vocabulary."""
@@ -202,3 +216,39 @@ def mean_change(
         [25.0]
     """
     return 100 * np.mean([after[head][:, column] - before[head][:, column] for head in heads], 0)
+
+
+def color_movers(
+    attention: Mapping[str, np.ndarray],
+    writers: Sequence[str],
+    shares: Mapping[str, float],
+    *,
+    looks: float = 0.3,
+) -> list[str]:
+    """Return the heads that write the right color and look at the colors of a scene.
+
+    Args:
+        attention: Of ``SceneAnswers``; other heads are left out.
+        writers: Heads in the order in which they are returned.
+        shares: What each writes, above 0 for the right color.
+        looks: Least mean attention to all colors together.
+
+    Example:
+        >>> at = {"a1.h0": np.array([[0.25, 0.5]]), "a1.h1": np.array([[0.0, 0.1]])}
+        >>> color_movers(at, ["a1.h1", "a1.h0", "a0.h0"], {"a1.h0": 0.2, "a1.h1": 0.4, "a0.h0": 0.1})
+        ['a1.h0']
+    """
+    written = [head for head in writers if shares[head] > 0 and head in attention]
+    return [head for head in written if attention[head].sum(1).mean() >= looks]
+
+
+def moved_to_the_right(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Say of every head how much attention moves from the wrong colors to the right one, mean over pairs.
+
+    Example:
+        >>> before, after = {"a1.h0": np.array([[0.25, 0.5]])}, {"a1.h0": np.array([[0.5, 0.25]])}
+        >>> moved_to_the_right(before, after)
+        {'a1.h0': 0.5}
+    """
+    changes = {head: (after[head] - before[head]).mean(0) for head in before}
+    return {head: float(change[0] - change[1]) for head, change in changes.items()}

@@ -41,6 +41,17 @@ class Round:
     shares: dict[str, float]
     kept: tuple[str, ...]
 
+    def later_than(self, heads: Collection[str]) -> list[str]:
+        """Return the senders that come after the first of some heads and are none of them.
+
+        Example:
+            >>> shares = {"a0.h0": 0.1, "a1.h0": 0.2, "a1.h1": 0.0}
+            >>> Round(receivers=(), slot="logits", shares=shares, kept=()).later_than(["a0.h1", "a1.h1"])
+            ['a1.h0']
+        """
+        first = min(parse_node(head).depth for head in heads)
+        return [head for head in self.shares if parse_node(head).depth > first and head not in heads]
+
     def rows(self, number: int) -> list[dict[str, Any]]:
         """Return one row per head kept."""
         through = ", ".join(self.receivers) if self.slot == "logits" else self.slot

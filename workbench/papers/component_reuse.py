@@ -19,27 +19,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from workbench.circuits.addresses import parse_node
-from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
 from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, at_most, below, beyond, less, more, permuted
+from workbench.papers.kit.refusals import tell_or_lack
 from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
     from workbench.edits import scenes
     from workbench.engine import of_task
-    from workbench.evaluate import roles
-    from workbench.heads import rounds
+    from workbench.evaluate import roles, task_circuits
+    from workbench.heads import prune_metrics, rounds
 
-ROUNDS = {"rounds": 3, "at_least": 2}  # heads in each round: 2 % of all as in the paper, at least two
+# Heads in each round: 2 % of all as in the paper, at least two.
+ROUNDS: dict[str, Any] = {"rounds": 3, "at_least": 2}
 DOES = 0.9  # share of prompts right, for a circuit to be one
 LOOKS = 0.3  # least mean attention that makes a position what a head looks at
 KNOWS = 0.8  # accuracy among a scene's colors above which there is nothing to repair
@@ -81,44 +82,27 @@ def _runs(setting: Setting, task: str, *, seed: int = 0) -> of_task.PairedRuns:
 
 def _overlaps(setting: Setting, c: Conditions) -> None:
     """Circuits of both tasks and of the controls: which heads they share."""
-    circuits, reasons, looks = {}, {}, {}
     plan = {IOI: ("ioi", 0), COLORED: ("colored-objects", 0), AGAIN: ("ioi", 1)}
     plan |= {task: (task, 0) for task in setting.options.control_tasks}
-    for name, (task, moved) in plan.items():
-        try:
-            runs = _runs(setting, task, seed=moved)
-            found = rounds.circuit_if_done(setting.begin(runs), DOES, **ROUNDS, progress=setting.progress)
-            circuits[name] = found
-        except WorkbenchError as problem:
-            reasons[name] = problem.message.split("\n")[0]
-            setting.note(f"{name}: {reasons[name]}")
-            continue
-        if name in (IOI, COLORED):
-            at = roles.attention_to(runs, "IO" if name == IOI else "color")
-            looks[name] = {head for head, value in at.items() if value >= LOOKS}
-    rows = [{"task": name} | row for name, circuit in circuits.items() for row in circuit.rows()]
-    c.tables[f"heads found by rounds of path patching on {setting.name}"] = rows
-    if len(looks) == 2:
-        _shared(c, circuits, looks)
-    else:
-        why = reasons.get(COLORED) or reasons.get(IOI) or "no circuits were found"
+    runs = {name: partial(_runs, setting, task, seed=moved) for name, (task, moved) in plan.items()}
+    how = {"begin": setting.begin, "progress": setting.progress, **ROUNDS}
+    answers = {IOI: "IO", COLORED: "color"}
+    found = task_circuits.circuits_of_tasks(runs, DOES, answers=answers, looks=LOOKS, **how)
+    for name, why in found.reasons.items():
+        setting.note(f"{name}: {why}")
+    c.tables[f"heads found by rounds of path patching on {setting.name}"] = found.rows()
+    if len(found.looks) < 2:
+        why = found.reasons.get(COLORED) or found.reasons.get(IOI) or "no circuits were found"
         c.lacking |= dict.fromkeys((SHARED, BOTH), why)
-
-
-def _shared(c: Conditions, circuits: Mapping[str, rounds.TaskCircuit], looks: Mapping[str, set[str]]) -> None:
-    """Shared heads beside chance and control tasks, and the writers of both tasks that look at the answer."""
-    own = circuits[IOI]
-    found = {n: rounds.overlap(own.heads, one.heads, own.n_heads) for n, one in circuits.items() if n != IOI}
-    c.tables["heads shared with IOI"] = [{"IOI and": name, **one.row()} for name, one in found.items()]
-    mine, others = found[COLORED], {n: one.jaccard for n, one in found.items() if n not in (COLORED, AGAIN)}
-    again = f"; IOI on other prompts {found[AGAIN].jaccard:.2f}" if AGAIN in found else ""
+        return
+    shared, wrote = found.shared_with(IOI), found.writers(IOI, COLORED)
+    c.tables["heads shared with IOI"] = [{"IOI and": name, **one.row()} for name, one in shared.items()]
+    mine, others = shared[COLORED], {n: one.jaccard for n, one in shared.items() if n not in (COLORED, AGAIN)}
+    again = f"; IOI on other prompts {shared[AGAIN].jaccard:.2f}" if AGAIN in shared else ""
     c.tell(SHARED, mine.jaccard, control=f"chance {mine.chance:.2f}{again}", n=mine.of, p=mine.p)
     c.numbers["each control"] = ", ".join(f"{name} {jaccard:.2f}" for name, jaccard in others.items())
-    if others:
-        c.tell(UNRELATED, max(others.values()), n=len(others))
-    else:
-        c.lack(UNRELATED, "the model does none of the control tasks")
-    wrote = rounds.shared_writers(own, circuits[COLORED], [looks[IOI], looks[COLORED]])
+    why = "the model does none of the control tasks"
+    tell_or_lack(c, UNRELATED, max(others.values(), default=None), why, n=len(others))
     told = f"writers of IOI {', '.join(wrote.here)}; of Colored Objects {', '.join(wrote.there)}"
     c.tell(BOTH, len(wrote.looking), control=told, n=len({*wrote.here, *wrote.there}))
     none = f"none; writers of both: {', '.join(wrote.both) or 'none'}"
@@ -160,16 +144,13 @@ def _forced(
     """Answers under every edit and under that of random heads; where later heads look, as it is and edited."""
     colors = setting.begin(scenes.color_runs(_runs(setting, "colored-objects")))
     writers = rounds.task_circuit(colors, rounds=1, share=1.0).rounds[0]
-    heads = tuple(dict.fromkeys(head for some in kinds.values() for head in some))
-    first, wrong = min(parse_node(h).depth for h in heads), scenes.wrong_colors(OBJECTS)
-    later = [h for h in writers.shares if parse_node(h).depth > first and h not in heads]
+    heads, wrong = scenes.heads_of(kinds), scenes.wrong_colors(OBJECTS)
+    later = writers.later_than(heads)
     parts = scenes.forced_in_parts(kinds, wrong)
-    edits = {EDITED: scenes.forced(heads, wrong), THINGS: scenes.forced(heads, scenes.wrong_objects(OBJECTS))}
-    edits[MIXED] = scenes.forced(heads, ("color", wrong[0]))
-    edits |= parts
-    found = {PLAIN: scenes.answers(asked, watch=later)}
-    found |= {name: scenes.answers(asked, edit, watch=later) for name, edit in edits.items()}
-    every = {f"a{parse_node(h).layer}.h{i}" for h in heads for i in range(asked.wiring.n_heads)}
+    looks = {EDITED: wrong, THINGS: scenes.wrong_objects(OBJECTS), MIXED: ("color", wrong[0])}
+    edits = {PLAIN: None} | {name: scenes.forced(heads, to) for name, to in looks.items()} | parts
+    found = {name: scenes.answers(asked, edit, watch=later) for name, edit in edits.items()}
+    every = prune_metrics.every_head(setting.model)
     sets = c.matched(heads, every, draws=setting.options.draws, seed=setting.seed)
     drawn = [scenes.answers(asked, scenes.forced(some, wrong)) for some in sets]
     for what, unit in (("among", "right among the scene's colors"), ("top", "right of all words")):
@@ -178,10 +159,11 @@ def _forced(
             c[f"{what}, {name}"] = getattr(one, what)
             c.numbers[f"errors, {what}, {name}"] = 1 - c.mean(f"{what}, {name}")
         c.draws[f"{what}, {RANDOM}"] = [getattr(one, what) for one in drawn]
-    _of_gains(c, {name: c.mean(f"among, {name}", f"among, {PLAIN}") for name in edits}, list(parts))
-    right = found[PLAIN].among == 1
-    if right.any():
-        lost, *others = ((one.among[right] == 0) for one in (found[EDITED], *drawn))
+    _of_gains(
+        c, {name: c.mean(f"among, {name}", f"among, {PLAIN}") for name in edits if name != PLAIN}, [*parts]
+    )
+    lost, *others = (found[PLAIN].lost(one) for one in (found[EDITED], *drawn))
+    if len(lost):
         c.add("lost", lost, within=SHARE, unit="share of the right ones that are lost")
         c.tell("lost", control=float(np.mean(others)) if others else None)
     else:
@@ -194,24 +176,20 @@ def _of_gains(c: Conditions, gains: Mapping[str, float], parts: Sequence[str]) -
     n, plain = c.n(f"among, {PLAIN}"), c.mean(f"among, {PLAIN}")
     for name in (EDITED, THINGS, MIXED):
         c.tell(f"gain of {name}", gains[name], n=n)
-    if random := [float(one.mean()) - plain for one in c.draws[f"among, {RANDOM}"]]:
-        c.tell(RANDOM_GAIN, float(np.mean(random)), n=len(random))
-        c.numbers["largest gain of random heads"] = max(random)
-    else:
-        c.lack(RANDOM_GAIN, c.numbers["no random heads"])
+    random = [float(one.mean()) - plain for one in c.draws[f"among, {RANDOM}"]]
+    none = c.numbers.get("no random heads", "")
+    tell_or_lack(c, RANDOM_GAIN, float(np.mean(random)) if random else None, none, n=len(random))
+    c.numbers["largest gain of random heads"] = max(random, default=float("nan"))
     c.numbers["gains"] = dict(gains)
     c.numbers["each part"] = ", ".join(f"{name} {gains[name]:+.2f}" for name in parts)
-    if parts:
-        c.tell("largest gain of a part", max(gains[name] for name in parts), n=n)
-        c.numbers["least gain of a part"] = min(gains[name] for name in parts)
-    else:
-        c.lack("largest gain of a part", "a single head is edited")
+    largest = max((gains[name] for name in parts), default=None)
+    tell_or_lack(c, "largest gain of a part", largest, "a single head is edited", n=n)
+    c.numbers["least gain of a part"] = min((gains[name] for name in parts), default=float("nan"))
 
 
 def _of_later(c: Conditions, before: Mapping, after: Mapping, writers: rounds.Round) -> None:
     """What becomes of the heads after the edited ones: attention to the right color, and to the wrong ones."""
-    movers = [h for h in writers.kept if writers.shares[h] > 0 and h in before]
-    movers = [h for h in movers if before[h].sum(1).mean() >= LOOKS]
+    movers = scenes.color_movers(before, writers.kept, writers.shares, looks=LOOKS)
     for column, color in enumerate(("right", "wrong")):
         name = f"movers to the {color} color"
         if not movers:
@@ -220,9 +198,9 @@ def _of_later(c: Conditions, before: Mapping, after: Mapping, writers: rounds.Ro
         change = scenes.mean_change(before, after, movers, column)
         c.add(name, change, within=(-100, 100), unit="points of attention")
         c.tell(name, control=f"movers {', '.join(movers)}; nothing changes before the edited layer")
-    moved = {h: (after[h] - before[h]).mean(0) for h in before}
+    moved = scenes.moved_to_the_right(before, after)
     c.numbers |= {"n later": len(moved), "writes colors": {h: writers.shares[h] for h in moved}}
-    c.numbers["moved to the right"] = {h: float(change[0] - change[1]) for h, change in moved.items()}
+    c.numbers["moved to the right"] = moved
 
 
 ORDER = permuted(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from workbench.core.errors import WorkbenchError
+from workbench.papers.kit.conditions import Conditions
 
 T = TypeVar("T")
 
@@ -34,3 +35,21 @@ def found_or_refused(
         except WorkbenchError as problem:
             refused[name] = problem.message
     return found, refused
+
+
+def tell_or_lack(c: Conditions, name: str, value: Any, why: str, **how: Any) -> None:
+    """Tell a number; where it is None, say why it lacks.
+
+    Args:
+        how: What ``Conditions.tell`` takes.
+
+    Example:
+        >>> c = Conditions()
+        >>> tell_or_lack(c, "largest share", max([], default=None), "no head is left")
+        >>> c.lacking
+        {'largest share': 'no head is left'}
+    """
+    if value is None:
+        c.lack(name, why)
+    else:
+        c.tell(name, value, **how)
