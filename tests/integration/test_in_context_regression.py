@@ -23,6 +23,7 @@ from workbench.papers.kit import Conditions, judge_all
 from workbench.papers.registry import PAPERS
 from workbench.training.regression import (
     Networks,
+    Training,
     build,
     matrices,
     predict,
@@ -55,6 +56,16 @@ def bridge_of(kq, ov):
     config, weights = build(torch.as_tensor(kq), torch.as_tensor(ov)).native()
     config |= {"dtype": torch.float32, "device": None}
     return boot_native(TransformerBridgeConfig.from_dict(config), weights)
+
+
+def test_where_networks_end_by_hand():
+    omega = np.array([[[0.1, -0.1], [0.1, 0.1]], [[0.5, -0.5], [0.5, 0.5]]])  # (time, network, head)
+    mu = np.array([[[1.0, -1.0], [-1.0, -1.0]], [[3.0, -3.0], [-9.0, -9.0]]])
+    loss = np.array([[1.0, 1.0], [0.5, 0.5]])
+    found = Training(networks=Networks(2, 2), steps=[0, 50], loss=loss, omega=omega, mu=mu, seconds=0.0)
+    assert found.matched_at_start.tolist() == found.matched_early.tolist() == [True, False]
+    assert found.pairs(zero_sum=0.1).tolist() == [True, False]
+    assert found.settled(0.5, 3.1, within=0.1).tolist() == [True, False]
 
 
 def test_the_bridge_computes_the_networks_function():

@@ -37,7 +37,7 @@ with lazily():
 
 OFF_DIAGONAL, LEAKAGE, HOMOGENEOUS, ZERO_SUM = 0.25, 0.1, 0.1, 0.1
 GAMMA, CLOSE, SHARE = 0.13, 0.1, 0.5  # the paper's value, how far from one, of networks
-STEP, SAME, PLAIN = "best debiased step", "debiased step, same eta", "plain step, same eta"
+STEP, SAME = "best debiased step", "debiased step, same eta"
 FROM_PLAIN, FROM_DEBIASED = "model from plain step, same eta", "model from debiased step, same eta"
 
 
@@ -89,11 +89,7 @@ def _of_function(c: Conditions, setting: Setting, heads: tuple[np.ndarray, np.nd
     """Squared errors at the length of training are conditions; at every length their means are a table."""
     risks, n = [], setting.options.draws
     for length in sorted({theory.LENGTH, *setting.options.lengths}):
-        prompts = theory.draw(np.random.default_rng([setting.seed, length]), n, length=length)
-        here = networks.predict(setting.model, networks.tensors(prompts)[0]).double().numpy()
-        guesses = {"model": here, **theory.predictors(prompts, *heads)}
-        errors = {name: prompts.errors(guess) for name, guess in guesses.items()}
-        errors[FROM_PLAIN], errors[FROM_DEBIASED] = ((here - guesses[name]) ** 2 for name in (PLAIN, SAME))
+        errors = networks.errors_of(setting.model, heads, length=length, draws=n, seed=setting.seed)
         risks.append({"examples": length, **{name: float(e.mean()) for name, e in errors.items()}})
         for name, values in errors.items() if length == theory.LENGTH else ():
             c.add(name, values)
@@ -111,21 +107,18 @@ def _of_function(c: Conditions, setting: Setting, heads: tuple[np.ndarray, np.nd
 def _of_training(c: Conditions, trained: Mapping[int, networks.Training]) -> None:
     """Where one, two and four heads end, and in which order two of them get there."""
     one, two, four = trained.values()
-    n, formula = one.loss.shape[1], np.array(theory.one_head())[:, None]
-    alone = np.abs([one.omega[-1, :, 0], one.mu[-1, :, 0]])
-    pairs, splits = (theory.pairs_among(end.omega[-1], end.mu[-1], zero_sum=ZERO_SUM) for end in (two, four))
-    c.numbers["single heads"] = np.median(alone, axis=1).tolist()
-    c.tell("settled", (np.abs(alone - formula) <= 0.25 * formula).all(0).mean(), n=n)
-    c.tell("split", splits.mean(), n=n)
+    n, pairs = one.loss.shape[1], two.pairs(zero_sum=ZERO_SUM)
+    c.numbers["single heads"] = np.median(np.abs([one.omega[-1, :, 0], one.mu[-1, :, 0]]), axis=1).tolist()
+    c.tell("settled", one.settled(*theory.one_head(), within=0.25).mean(), n=n)
+    c.tell("split", four.pairs(zero_sum=ZERO_SUM).mean(), n=n)
     c.numbers["one head, trained"] = one.loss[-1].min()
     c.tell("two heads", two.loss[-1].min(), n=n)
     c.numbers["pairs"] = found = int(pairs.sum())
     if not found:
         c.lacking |= dict.fromkeys(("matched early", "eta"), "none of the networks of two heads found a pair")
         return
-    early = np.array([matched < fallen for matched, fallen in networks.phases(two)])
-    start = (np.sign(two.omega[0]) == np.sign(two.mu[0])).all(-1)
-    c.tell("matched early", early[pairs].mean(), control=start[pairs].mean(), n=found)
+    early, start = two.matched_early[pairs].mean(), two.matched_at_start[pairs].mean()
+    c.tell("matched early", early, control=start, n=found)
     flow = theory.simplified_flow([0.02, -0.03], [0.03, -0.02], rate=0.01, steps=5_000)[-1]
     c.numbers["flow"] = float(flow[0] @ flow[1])
     c.tell("eta", np.median((two.omega[-1] * two.mu[-1]).sum(-1)[pairs]), n=found)

@@ -24,7 +24,16 @@ from workbench.model.hooks import hook_name
 from workbench.training.blocks import Head, Machine
 from workbench.training.loop import Fit
 from workbench.training.recipe import CardNumber, Trained, TrainingRecipe
-from workbench.training.regression_theory import LENGTH, NOISE, D, RegressionPrompts, draw, matrices_in_shape
+from workbench.training.regression_theory import (
+    LENGTH,
+    NOISE,
+    D,
+    RegressionPrompts,
+    draw,
+    matrices_in_shape,
+    pairs_among,
+    predictors,
+)
 from workbench.training.vocabulary import N_SPECIAL, word_tokenizer
 
 CONTEXT = 256
@@ -87,6 +96,30 @@ class Training:
     omega: np.ndarray
     mu: np.ndarray
     seconds: float
+
+    @property
+    def matched_early(self) -> np.ndarray:
+        """Whether all signs of each network match for good before half of its loss has gone."""
+        return np.array([matched < fallen for matched, fallen in phases(self)])
+
+    @property
+    def matched_at_start(self) -> np.ndarray:
+        """Whether all signs of each network match before it is trained."""
+        return (np.sign(self.omega[0]) == np.sign(self.mu[0])).all(-1)
+
+    def pairs(self, *, zero_sum: float) -> np.ndarray:
+        """Whether each network ended as a pair, or as groups of heads that add up to one (``pairs_among``)."""
+        return pairs_among(self.omega[-1], self.mu[-1], zero_sum=zero_sum)
+
+    def settled(self, omega: float, mu: float, *, within: float) -> np.ndarray:
+        """Whether the first head of each network ended near these sizes, whatever its signs.
+
+        Args:
+            within: How far each may be off, as a share.
+        """
+        formula = np.array([omega, mu])[:, None]
+        alone = np.abs([self.omega[-1, :, 0], self.mu[-1, :, 0]])
+        return (np.abs(alone - formula) <= within * formula).all(0)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return one row per network: where it ended, and when its signs matched and its loss fell."""
@@ -193,6 +226,38 @@ def untrained_shape(seed: int, *, n: int = 64) -> dict[str, float]:
     return {
         name: float(np.mean([one[name] for one in found])) for name in found[0] if name not in ("omega", "mu")
     }
+
+
+def errors_of(
+    model: TransformerBridge,
+    heads: tuple[np.ndarray, np.ndarray],
+    *,
+    length: int,
+    draws: int,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Measure the squared errors of a model, of closed forms, and of the model from the steps with its own eta.
+
+    Args:
+        heads: ``omega`` and ``mu`` of the model's heads, for the closed forms of ``predictors``.
+        length: Examples of each problem.
+
+    Returns:
+        By name, one squared error per problem; ``model from NAME`` is how far the model is from that step.
+
+    Example:
+        >>> import workbench as wb
+        >>> heads = np.array([0.13, -0.13]), np.array([3.0, -3.0])
+        >>> errors = errors_of(wb.open_model("zoo:regression"), heads, length=40, draws=16)
+        >>> errors["model"].shape, bool(errors["model"].mean() < errors["one head"].mean())
+        ((16,), True)
+    """
+    prompts = draw(np.random.default_rng([seed, length]), draws, length=length)
+    here = predict(model, tensors(prompts)[0]).double().numpy()
+    guesses = {"model": here, **predictors(prompts, *heads)}
+    errors = {name: prompts.errors(guess) for name, guess in guesses.items()}
+    steps = ("plain step, same eta", "debiased step, same eta")
+    return errors | {f"model from {name}": (here - guesses[name]) ** 2 for name in steps}
 
 
 @torch.no_grad()
