@@ -24,7 +24,7 @@ from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import results_page, short, table_html, text_html
 from workbench.view.notebook_bar import NotebookBar
 from workbench.view.page import embedded_json
-from workbench.view.pictures import Drawn
+from workbench.view.pictures import Drawn, Heatmap
 from workbench.view.terminal import console, heatmap_terminal, render
 from workbench.view.text import escape, number, printable, shorten
 
@@ -242,8 +242,28 @@ def test_pages_fetch_nothing():
 
 def test_tables_escape_and_align():
     made = table_html([{"a": 1.23456, "b": "<b>"}, {"a": None, "b": "x"}], caption="c & d")
-    assert '<td class="num">1.23</td><td style="text-align:left">&lt;b&gt;</td>' in made
+    row = (
+        '<td class="num" data-column="a">1.23</td><td style="text-align:left" data-column="b">&lt;b&gt;</td>'
+    )
+    assert (
+        row in made and 'class="rows"' in made and 'class="texts"' in table_html([{"a": "a sentence " * 5}])
+    )
+    assert 'data-column="&quot;&gt;"' in table_html([{'">': 1}])
     assert "c &amp; d" in made and "–" in made
+
+
+def test_two_narrow_sections_share_a_row_and_shares_have_one_scale():
+    small, wide = (
+        heatmap_svg(np.eye(n), list("abcdefghijkl")[:n], list("abcdefghijkl")[:n]) for n in (3, 12)
+    )
+    page = results_page("t", [("a", small), ("b", text_html("short")), ("c", wide), ("d", small)])
+    assert re.findall(r'<section class="(\w+)"><h2>(\w)', page) == [
+        ("half", "a"), ("half", "b"), ("whole", "c"), ("whole", "d")
+    ]  # fmt: skip
+    assert "wb-wide" in wide and "wb-wide" not in small
+    share = Heatmap.of(np.array([[0.2, 0.4]]), ["a"], ["b", "c"], unit="share").svg()
+    effect = Heatmap.of(np.array([[0.2, 0.4]]), ["a"], ["b", "c"], unit="logits").svg()
+    assert ">0.5<" in share and "+0.4" in effect and "−0.4" in effect  # from 0 to 1; as far down as up
 
 
 def test_every_column_of_a_small_table_has_its_label():

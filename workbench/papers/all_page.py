@@ -188,9 +188,9 @@ def _overview(found: Results) -> str:
     rows = [{**row, "paper": titles[str(row["paper"])]} for row in time_rows(found)]
     table = table_html(rows)
     for name, title in titles.items():
-        plain = f'<td style="text-align:left">{escape(title)}</td>'
-        link = f'<td style="text-align:left"><a href="#{escape(name)}">{escape(title)}</a></td>'
-        table = table.replace(plain, link, 1)
+        cell = 'data-column="paper">'
+        link = f'<a href="#{escape(name)}">{escape(title)}</a>'
+        table = table.replace(f"{cell}{escape(title)}</td>", f"{cell}{link}</td>", 1)
     return f'{text_html(said)}<div class="wide">{table}</div>'
 
 

@@ -33,6 +33,9 @@ Place = Callable[[float], float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
+PHONE = 480  # points: a wider picture is not made smaller than this on a phone, where its section scrolls
+
+
 def svg(
     kind: str,
     parts: Iterable[str],
@@ -52,8 +55,9 @@ def svg(
     """
     wide, high = (f"{n:.0f}" for n in size)
     described = f"<desc>{escape(about)}</desc>" if about else ""
+    names = f"wb-chart wb-{kind}{' wb-wide' if size[0] > PHONE else ''}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="wb-chart wb-{kind}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{names}" role="img" '
         f'viewBox="{corner[0]:.0f} {corner[1]:.0f} {wide} {high}" width="{wide}" height="{high}" '
         f'font-family="{FONT}" font-size="11" style="max-width:100%;height:auto">'
         f"{tooltip(title or kind)}{described}<style>{_STYLE}{style}</style>{''.join(parts)}</svg>"

@@ -56,7 +56,7 @@ def heatmap_svg(
     side = _cell_size(matrix, show)
     left = 14 + max((text_width(x) for x in rows), default=0) + (20 if row_title else 0)
     slanted = max((text_width(x) for x in columns), default=0) + 4 > side[0]  # 4: as in _labels
-    wide = left + side[0] * len(columns) + 112
+    wide = left + side[0] * len(columns) + max(112, 30 + text_width(shorten(unit, UNIT)))
     wide = max(wide, min(40 + text_width(printable(title)) * TITLE, 640), 520 if lead or notes else 0)
     first = wrapped(lead, wide - 20, scale=0.94)
     last = [line for note in notes for line in wrapped(note, wide - 20, scale=0.94)]
@@ -83,6 +83,9 @@ def heatmap_svg(
     style = ".wb-heatmap .v{font-size:10px;pointer-events:none}"
     about = _describe(matrix, unit)
     return svg("heatmap", parts, size=(wide, height), title=title, about=about, style=style)
+
+
+UNIT = 40  # characters of the unit above the scale
 
 
 def _sentences(lines: Sequence[str], y: float) -> Iterator[str]:
@@ -213,5 +216,5 @@ def _scale(x: float, above: float, scale: ColorScale, unit: str) -> str:
         y = above + height * part + (8 if part == 0 else 4 if part == 0.5 else 0)
         sign = "+" if value > 0 and scale.low < 0 else ""
         parts.append(words(f"{sign}{number(value)}", x + 17, y))
-    parts.append(words(shorten(unit, 16), x, above - 7, kind="s"))
+    parts.append(words(shorten(unit, UNIT), x, above - 7, kind="s"))
     return "".join(parts)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.view.page import asset, frame
 from workbench.view.text import escape, number
+
+LONG = 40  # characters: a text of more is a sentence
+HALF, FEW_COLUMNS, FEW_TEXT = (
+    660,
+    6,
+    900,
+)  # points of a picture, columns, characters: two such sections share a row
 
 
 def short(value: Any) -> str:
@@ -28,15 +36,23 @@ def table_html(
     """Return rows of equal keys as an HTML table; numbers right-aligned with three digits, all text escaped."""
     names = list(columns) if columns is not None else list(dict.fromkeys(k for row in rows for k in row))
     numeric = {name: _is_numeric(row.get(name) for row in rows) for name in names}
+    texts = [short(row.get(name)) for row in rows for name in names if not numeric[name]]
     # Notebooks align every cell right; text is read from the left.
     kind = {name: ' class="num"' if numeric[name] else ' style="text-align:left"' for name in names}
     head = "".join(f"<th{kind[n]}>{escape(n)}</th>" for n in names)
+    cells = {name: f'{kind[name]} data-column="{escape(name)}"' for name in names}
     body = "".join(
-        "<tr>" + "".join(f"<td{kind[n]}>{escape(short(row.get(n)))}</td>" for n in names) + "</tr>"
+        "<tr>" + "".join(f"<td{cells[n]}>{escape(short(row.get(n)))}</td>" for n in names) + "</tr>"
         for row in rows
     )
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    of = "texts" if _long(texts) else "rows"
+    return f'<table class="{of}">{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _long(texts: Sequence[str]) -> bool:
+    """Whether a table has sentences: on a phone each of its rows is then a block, so that no column is out of sight."""
+    return any(len(text) > LONG for text in texts)
 
 
 def facts_html(facts: Mapping[str, Any], *, caption: str = "") -> str:
@@ -63,11 +79,38 @@ def results_page(title: str, sections: Sequence[tuple[str, str]], *, lead: str =
     ``text_html``, which escape what they show. Scripts in it do not run: the page's policy forbids them.
     """
     parts = [
-        f'<main class="report"><header><div><h1>{escape(title)}</h1>',
+        f'<main class="report columns"><header><div><h1>{escape(title)}</h1>',
         f'<p class="soft">{escape(lead)}</p></div><button type="button" id="theme">Dark</button></header>',
     ]
-    parts += [f"<section><h2>{escape(heading)}</h2>{markup}</section>" for heading, markup in sections]
+    halves = _halves([_is_narrow(markup) for _, markup in sections])
+    for (heading, markup), half in zip(sections, halves, strict=True):
+        kind = "half" if half else "whole"
+        parts.append(f'<section class="{kind}"><h2>{escape(heading)}</h2>{markup}</section>')
     return frame(title=title, body="".join([*parts, "</main>"]), scripts=(asset("theme.js"),))
+
+
+def _is_narrow(markup: str) -> bool:
+    """Whether a section fits in half of a wide screen: small pictures, tables of few columns, little text."""
+    wide = any(int(float(width)) > HALF for width in re.findall(r'<svg[^>]* width="([\d.]+)"', markup))
+    columns = max((head.count("<th") for head in re.findall(r"<thead>.*?</thead>", markup)), default=0)
+    long = (
+        'class="texts"' in markup or len(re.sub(r"<svg.*?</svg>|<[^>]*>", "", markup, flags=re.S)) > FEW_TEXT
+    )
+    return not wide and columns <= FEW_COLUMNS and not long
+
+
+def _halves(narrow: Sequence[bool]) -> list[bool]:
+    """Which sections share a row with a neighbour; of three narrow ones in a row the last has its own.
+
+    Example:
+        >>> _halves([True, True, True, False, True])
+        [True, True, False, False, False]
+    """
+    halves: list[bool] = []
+    while len(halves) < len(narrow):
+        both = narrow[len(halves) : len(halves) + 2] == [True, True]
+        halves += [True, True] if both else [False]
+    return halves
 
 
 def text_html(text: str) -> str:

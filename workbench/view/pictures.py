@@ -18,6 +18,7 @@ from workbench.core.errors import ShapeError
 from workbench.core.typed import Part
 from workbench.view.bars import bars_svg
 from workbench.view.chart import LARGEST
+from workbench.view.color import ColorScale
 from workbench.view.curve import curve_svg
 from workbench.view.head_maps import head_maps_svg
 from workbench.view.heatmap import heatmap_svg
@@ -94,7 +95,10 @@ class Heatmap(Drawn, frozen=True, kw_only=True, tag="heatmap"):
         """Return the picture as SVG text."""
         matrix = np.array(self.values, dtype=float).reshape(len(self.rows), len(self.columns))
         words = {name: getattr(self, name) for name in ("title", "unit", "row_title", "column_title")}
-        return heatmap_svg(matrix, self.rows, self.columns, show_values=self.show_values, **words)
+        scale = ColorScale.of_amounts(matrix, high=1.0) if self.unit == "share" else None
+        return heatmap_svg(
+            matrix, self.rows, self.columns, show_values=self.show_values, scale=scale, **words
+        )
 
 
 class Bar(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,10 +80,8 @@ def verdict_table(found: Judgement) -> str:
         ]
     table = table_html(rows)
     for word, color in _COLORS.items():
-        table = table.replace(
-            f'<td style="text-align:left">{word}</td>',
-            f'<td style="text-align:left;font-weight:600;color:{color}">{word}</td>',
-        )
+        cell = re.compile(rf'<td style="text-align:left"([^>]*)>{word}</td>')
+        table = cell.sub(rf'<td style="text-align:left;font-weight:600;color:{color}"\1>{word}</td>', table)
     return table
 
 
