@@ -15,7 +15,7 @@ MARK = "## Every architecture of TransformerLens"
 def written(rows: Sequence[Row]) -> str:
     """The half as Markdown."""
     equal = sum(row.equal for row in rows)
-    head = ["architecture", "opens by", "parity", "heads", "difference", "least effect", "equal"]
+    head = ["architecture", "opens by", "parity", "heads", "difference", "least effect", "edges", "equal"]
     lines = [_line(head), _line(["---"] * len(head)), *(_line(_cells(row)) for row in rows)]
     return "\n".join([MARK, "", _INTRO.format(equal=equal, n=len(rows), versions=versions()), *lines, ""])
 
@@ -40,7 +40,7 @@ def read_half() -> dict[str, list[str]]:
 
 def _cells(row: Row) -> list[str]:
     numbers = [_number(row.parity), str(row.heads or ""), _number(row.difference), _number(row.least)]
-    return [f"`{row.name}`", row.opens, *numbers, "yes" if row.equal else f"no: {row.why}"]
+    return [f"`{row.name}`", row.opens, *numbers, row.edges, "yes" if row.equal else f"no: {row.why}"]
 
 
 def _number(value: float | None) -> str:
@@ -56,5 +56,6 @@ _INTRO = """Made by `python -m benchmarks.families` ({versions}). For each name 
 random model is made from its configuration class, written to disk and opened. Every head is turned off by the engine,
 and by torch and transformers alone: the head's columns of the input of its output projection are zero, one prompt and
 one forward pass at a time. *Difference* is the largest between the two metrics, *least effect* that of the head that
-does least. **{equal} of {n} are equal**, with an effect of every head.
+does least. **{equal} of {n} are equal**, with an effect of every head. *Edges* says whether edges of the model's own
+stack have an exact value, and why not; edges from a tower into a language model: `docs/tower-circuits.md`.
 """

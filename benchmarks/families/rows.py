@@ -20,6 +20,7 @@ from tests.mini import hidden_metric
 from workbench.core.errors import ModelError, WorkbenchError
 from workbench.engine.experiments import ablate
 from workbench.engine.paired_runs import PairedRuns
+from workbench.model.architecture import describe
 from workbench.model.identity import identity
 from workbench.model.lens import is_tower
 from workbench.model.open import open_model
@@ -43,6 +44,7 @@ class Row:
         heads: How many heads were turned off, one after another.
         difference: Largest difference of a metric with a head off from plain torch's.
         least: The smallest effect among the heads.
+        edges: Whether edges of its own stack have an exact value, or why not.
         why: The reason where it is not equal.
     """
 
@@ -52,6 +54,7 @@ class Row:
     heads: int = 0
     difference: float | None = None
     least: float | None = None
+    edges: str = ""
     why: str = ""
 
     @property
@@ -96,6 +99,7 @@ def _compared(name: str, folder: Path) -> Row:
         "name": name,
         "opens": ("tower" if is_tower(model) else "bridge") + (", text alone" if _is_deaf(model) else ""),
         "parity": identity(model).parity,
+        "edges": _edges(model),
     }
     if why := next((heads.why for heads in found if heads.why), ""):
         return Row(**known, why=why)
@@ -105,6 +109,12 @@ def _compared(name: str, folder: Path) -> Row:
         difference=max(heads.difference for heads in found),
         least=min(heads.least for heads in found),
     )
+
+
+def _edges(model: Any) -> str:
+    """Whether the engine has edges of a model, as it says itself."""
+    said = describe(model).support["edge-level"]
+    return "yes" if said.works else f"no: {said.why}"
 
 
 def _is_deaf(model: Any) -> bool:
