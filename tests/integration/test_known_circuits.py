@@ -20,8 +20,10 @@ from workbench.model.builtin import ZOO
 from workbench.model.known_circuits import edge_labels, list_truths, load_truth, node_labels
 from workbench.model.open import open_model
 from workbench.training import get_recipe
+from workbench.training.interchange import Exchangeable, NetworkSizes
 
-NAMES = list_truths()
+NAMES = tuple(name for name in list_truths() if not load_truth(name).trained)
+TRAINED = tuple(name for name in list_truths() if load_truth(name).trained)
 N = 12
 # Largest change, as a share of clean minus corrupted, that anything outside the circuit makes. A norm divides
 # everything by one length, to which every part adds a little; elsewhere only float32 rounding is left.
@@ -252,3 +254,43 @@ def test_rotation_leaves_no_dimension_a_meaning():
 
 def test_every_graph_of_the_models_is_known_to_the_circuit():
     assert all(Graph(load_truth(name).circuit.shape).n_edges > 15 for name in NAMES)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_trained_circuit_alone_does_the_task_and_its_edges_carry_the_algorithm(name):
+    """In float64: all other edges exchanged change no answer, and a true edge exchanged too changes it."""
+    plain = Plain(name)
+    truth, everything = plain.truth, plain.edges()
+    assert {str(edge) for edge in truth.circuit.graph.edges()} == everything
+    for pair in truth.pairs(N, seed=3):
+        clean, _ = plain.run(pair.clean, keep=everything)
+        corrupted, out = plain.run(pair.corrupted, keep=everything)
+        alone, _ = plain.run(pair.clean, keep=set(truth.content), other=out)
+        assert plain.right(clean, pair) and plain.right(alone, pair)
+        gap = plain.difference(clean, pair) - plain.difference(corrupted, pair)
+        assert abs(plain.difference(alone, pair) - plain.difference(clean, pair)) < 0.02 * gap
+        for edge in truth.content:
+            swapped, _ = plain.run(pair.clean, keep=set(truth.content) - {edge}, other=out)
+            assert not plain.right(swapped, pair), edge
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_trains_is_the_native_model_with_and_without_exchanges(name):
+    """The training code's forward pass, on the shipped weights, beside the one written out here."""
+    plain = Plain(name)
+    sizes = {field: plain.config[field] for field in NetworkSizes.__dataclass_fields__}
+    model = Exchangeable(NetworkSizes(**sizes), seed=0)
+    for weight, value in load_file(ZOO / plain.name.removeprefix("zoo:") / "model.safetensors").items():
+        model.weight(weight).data.copy_(value)
+    everything, draw, (pair,) = plain.edges(), np.random.default_rng(0), plain.truth.pairs(1, seed=3)
+    kept = {str(edge) for edge in model.graph.edges() if draw.random() < 0.6}
+    mask = torch.tensor([[f"{s}->{t}" not in kept for t in model.graph.targets] for s in model.graph.sources])
+    clean, corrupted = (plain.ids(text)[None] for text in (pair.clean, pair.corrupted))
+    with torch.no_grad():
+        logits, _ = model(clean)
+        changed, _ = model(clean, mask.float()[None], model(corrupted)[1])
+    _, out = plain.run(pair.corrupted, keep=everything)
+    expected = (plain.run(pair.clean, keep=everything)[0], plain.run(pair.clean, keep=kept, other=out)[0])
+    assert (expected[0] - expected[1]).abs().max() > 0.01
+    for found, own in zip((logits, changed), expected, strict=True):
+        assert torch.allclose(found[0].double(), own, atol=1e-3)

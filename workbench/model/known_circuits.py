@@ -1,7 +1,8 @@
 """Models whose circuit is known: which edges and nodes are in it, as labels that scores can be judged by.
 
 A built-in model with a known circuit has a ``circuit.json`` beside its weights. Its edges are what the program was
-compiled to. Two kinds are told apart, because methods compare a clean with a corrupted prompt:
+compiled to, or what a model was trained to use alone (strict interchange). Two kinds are told
+apart, because methods compare a clean with a corrupted prompt:
 
 - *content* edges carry something that differs between the two prompts and that the answer depends on;
 - *supporting* edges carry what is the same in every prompt of a length (positions, marks of a template): the
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 FILE = "circuit.json"
+COMPILED = "known by construction"  # the method of circuits that were compiled
 KEYS = {"options", "corruption", "supporting", "idle", "varies", "about", "algorithm", "sharpness", "norm"}
 EdgeLabels = Bool[np.ndarray, "source target"]
 NodeLabels = Bool[np.ndarray, "source"]
@@ -69,6 +71,11 @@ class Truth:
     def content(self) -> tuple[str, ...]:
         """The edges that exchanges between the two prompts can show."""
         return tuple(edge for edge in self.circuit.edges if edge not in self.supporting)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the circuit was learned and not compiled: other edges do a little then, without noise."""
+        return self.circuit.method != COMPILED
 
     @property
     def metric(self) -> str:

@@ -25,6 +25,7 @@ RECIPES = {
     "needle-base": "needles:BASE",
     "needle-other": "needles:OTHER",
     "stdlib": "language:RECIPE",
+    "trained-addition": "trained_addition:RECIPE",
     "truth-addition": "truth_addition:RECIPE",
     "truth-brackets": "truth_brackets:RECIPE",
     "truth-cancelling": "truth_majority:CANCELLING",

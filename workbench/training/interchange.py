@@ -226,7 +226,12 @@ class Curriculum:
 
 
 def exchange_loss(
-    model: Exchangeable, algorithm: Algorithm, rng: np.random.Generator, *, share: float, plan: Curriculum
+    model: Exchangeable,
+    algorithm: Algorithm,
+    rng: np.random.Generator,
+    *,
+    share: float,
+    curriculum: Curriculum,
 ) -> Float[Tensor, ""]:
     """Compute the loss of one step: the task, strict exchanges and interchanges.
 
@@ -236,19 +241,19 @@ def exchange_loss(
     Returns:
         A sum of cross-entropies in nats, and of ``still`` times a mean squared change in logits.
     """
-    base, source = algorithm.draw(rng, plan.pairs), algorithm.draw(rng, plan.pairs)
+    base, source = algorithm.draw(rng, curriculum.pairs), algorithm.draw(rng, curriculum.pairs)
     logits, _ = model(base)
     loss = functional.cross_entropy(logits, algorithm.answer(base))
     if share <= 0:
         return loss
     _, other = model(source)
     outside = outside_edges(model.graph, algorithm.content)
-    strict = drawn_masks(outside, rng, plan.pairs, share=share)
+    strict = drawn_masks(outside, rng, curriculum.pairs, share=share)
     changed, _ = model(base, strict, other)
     loss = loss + share * functional.cross_entropy(changed, algorithm.answer(base))
-    loss = loss + plan.still * share * (changed - logits).square().mean()
+    loss = loss + curriculum.still * share * (changed - logits).square().mean()
     edge = list(algorithm.swaps)[rng.integers(len(algorithm.swaps))]
-    inside = drawn_masks(outside, rng, plan.pairs, share=share)
+    inside = drawn_masks(outside, rng, curriculum.pairs, share=share)
     at = model.graph.index(parse_edge(edge))
     inside[:, at[0], at[1]] = 1.0
     swapped, _ = model(base, inside, other)
@@ -277,7 +282,7 @@ def train_by_interchange(
     model: Exchangeable,
     algorithm: Algorithm,
     *,
-    plan: Curriculum,
+    curriculum: Curriculum,
     seed: int,
     checkpoint: Path | None = None,
     tell: Callable[[str], None] | None = None,
@@ -292,18 +297,26 @@ def train_by_interchange(
     """
 
     def loss_of_step(step: int) -> Tensor:
-        rise = (step / plan.steps - plan.alone) / (plan.full - plan.alone)
+        rise = (step / curriculum.steps - curriculum.alone) / (curriculum.full - curriculum.alone)
         rng = np.random.default_rng([seed, step])
-        return exchange_loss(model, algorithm, rng, share=min(1.0, max(0.0, rise)), plan=plan)
+        return exchange_loss(model, algorithm, rng, share=min(1.0, max(0.0, rise)), curriculum=curriculum)
 
     def watch(step: int) -> str:
         found = agreement(model, algorithm, np.random.default_rng([seed, 10**9]), n=500)
         return ", ".join(f"{name} {value:.3f}" for name, value in found.items())
 
     return fit(
-        model, loss_of_step, optimisers=[adamw(model, lr=plan.lr)], steps=plan.steps, warmup=plan.warmup,
-        decay=0.4, every=250, watch=watch, checkpoint=checkpoint, tell=tell,
-    )  # fmt: skip
+        model,
+        loss_of_step,
+        optimisers=[adamw(model, lr=curriculum.lr)],
+        steps=curriculum.steps,
+        warmup=curriculum.warmup,
+        decay=0.4,
+        every=250,
+        watch=watch,
+        checkpoint=checkpoint,
+        tell=tell,
+    )
 
 
 @torch.no_grad()

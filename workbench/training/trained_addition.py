@@ -49,7 +49,7 @@ RECIPE = trained_recipe(
     "trained-addition",
     ALGORITHM,
     sizes=SIZES,
-    plan=Curriculum(),
+    curriculum=Curriculum(),
     task="addition",
     title="adds two digits modulo ten through a circuit that it was trained to use",
     what="Two layers of three heads with LayerNorm: a0.h1 fetches the first summand, m1 looks up the sum; m0 and five "

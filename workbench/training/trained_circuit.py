@@ -38,7 +38,7 @@ def trained_recipe(
     algorithm: Algorithm,
     *,
     sizes: NetworkSizes,
-    plan: Curriculum,
+    curriculum: Curriculum,
     task: str,
     title: str,
     what: str,
@@ -58,7 +58,9 @@ def trained_recipe(
     def train(seed: int, scratch: Path | None = None) -> Trained:
         model = Exchangeable(sizes, seed=seed)
         checkpoint = None if scratch is None else scratch / f"{name}.pt"
-        phase = train_by_interchange(model, algorithm, plan=plan, seed=seed, checkpoint=checkpoint)
+        phase = train_by_interchange(
+            model, algorithm, curriculum=curriculum, seed=seed, checkpoint=checkpoint
+        )
         nodes = [str(node) for node in model.graph.sources]
         circuit = true_circuit(
             name,
@@ -143,7 +145,8 @@ def exact_effects(runs: PairedRuns, content: Sequence[str], supporting: Sequence
     for edge in (*content, *supporting):
         others[graph.index(parse_edge(edge))] = False
     most = np.sort(np.concatenate([inside, size[others]]))[::-1][: len(inside)]
-    least, largest, n, unit = min(inside), float(size[others].max()), runs.n_pairs, "share of the gap"
+    least, largest = (1e6 * float(value) for value in (min(inside), size[others].max()))
+    n, unit = runs.n_pairs, "millionths of the gap"  # cards round to four digits
     return [
         CardNumber(name="smallest exact effect of an edge of the circuit", value=least, n=n, unit=unit),
         CardNumber(name="largest exact effect of another edge", value=largest, n=n, unit=unit),

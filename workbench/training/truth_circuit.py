@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from workbench.circuits.addresses import parse_edge, parse_node
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import GraphShape
+from workbench.model.known_circuits import COMPILED
 
 METRIC = "logit-difference"
 UNIT = "1: in the circuit"
-COMPILED = "known by construction"
 
 
 def true_circuit(
