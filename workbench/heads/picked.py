@@ -13,13 +13,14 @@ from workbench.view.picker import Picker
 
 
 def pick(of: Effects | Portrait | PairedRuns, key: str = "") -> Picker:
-    """Return a picker of heads (or whatever a table has rows of), or of prompts.
-
-    In a notebook it shows buttons, coloured by effect. ``picker.chosen`` are addresses for ``wb.ablate(runs, ...)``;
-    of runs they are the names of pairs, and ``picker.places`` go into ``runs.subset``.
+    """Make a picker of heads (or whatever a table has rows of), or of prompts: in a notebook it shows buttons.
 
     Args:
         key: The measurement of a portrait that colours its heads; by default its first.
+
+    Returns:
+        A picker whose ``chosen`` are addresses for ``wb.ablate(runs, ...)``; of runs they are the names of pairs, and
+        its ``places`` go into ``runs.subset``. Names are coloured by effect, in the table's unit.
 
     Raises:
         OptionError: for anything else, or a measurement that the portrait does not have.
