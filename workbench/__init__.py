@@ -110,7 +110,7 @@ _HOME = {
     "GuidedState": "edits.guided_state",
     "Portrait": "heads.table",
     "load_portrait": "heads.table",
-    "pick": "heads.picked",
+    "pick": "heads.head_choice",
     "look": "heads.text_look",
     "PromptLook": "heads.prompt_look",
     "look_at": "heads.looks",
