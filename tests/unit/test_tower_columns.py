@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.circuits import circuit
 from workbench.circuits.addresses import parse_edge
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import GraphShape
@@ -63,3 +64,24 @@ def test_many_equal_tokens_are_one(seen):
         ("<bos>", 0, 0), ("<image> × 36", 1, 36), ("what", 37, 37), ("is", 38, 38), ("it", 39, 39)
     ]  # fmt: skip
     assert "&lt;image&gt; × 36" in circuit_page(seen) and "1 to 36" in circuit_svg(seen)
+
+
+def test_positions_are_columns_in_order_and_what_has_none_stands_at_the_right():
+    made = circuit(
+        {
+            "input@2->a0.h0<v>@end": 1.0,
+            "a0.h0@10->a1.h1<k>@end": 0.5,
+            "a1.h1@end->logits@end": -1.0,
+            "m1->logits": 1.0,
+        },
+        prompt=tuple("abcdefghijkl"),
+    )
+    places = layered(made)
+    columns = {
+        name: [x for a, (x, _) in places.items() if a.endswith(name)] for name in ("@2", "@10", "@end")
+    }
+    free = [x for a, (x, _) in places.items() if "@" not in a]
+    assert max(columns["@2"]) < min(columns["@10"]) < max(columns["@10"]) + 1 <= min(columns["@end"])
+    assert max(columns["@end"]) < min(free)
+    names = [one.text for one in row_labels(made) if one.layer is None]
+    assert names == ["2 c", "10 k", "end", "all positions"]

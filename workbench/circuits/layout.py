@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from workbench.circuits.addresses import LOGITS, VISION, Node, layer_of, parse_node, place
 from workbench.circuits.circuit import Circuit
+from workbench.core.text import printable
 
 ROW, COLUMN = 88.0, 96.0
 LABEL = 136.0  # from where the name of a layer begins to the middle of its first node
@@ -21,8 +22,11 @@ def layered(circuit: Circuit) -> dict[str, tuple[float, float]]:
     In a row the heads stand by position and index, KV groups below them, a post-norm layer's writer above;
     the MLP is to the right, a little higher because it reads them. Layers without nodes take no space. A tower is a
     column of its own to the left; of two that meet the one for captions is on the right, with ``logits`` above it.
+    A circuit at two positions or more has a column for each, in order, and one at the right for nodes of all positions.
     """
     nodes = {address: parse_node(address, towers=True) for address in circuit.all_nodes}
+    if columns := position_columns(circuit):
+        return _by_position(nodes, circuit.shape.n_layers, columns)
     seen = {a: node for a, node in nodes.items() if node.tower == VISION}
     own = _stack({a: node for a, node in nodes.items() if a not in seen}, circuit.shape.n_layers)
     if circuit.shape.tower is None or not seen:
@@ -36,6 +40,46 @@ def layered(circuit: Circuit) -> dict[str, tuple[float, float]]:
         middle = (max(x for x, _ in tower.values()) + shift + min(own[a][0] for a in own if a != end)) / 2
         found[end] = round(middle, 1), round(max(y for _, y in others) + ROW, 1)
     return found
+
+
+def position_columns(circuit: Circuit) -> tuple[str | int | None, ...]:
+    """Positions that have columns, in their order, None last for all; empty for circuits without, or with a tower."""
+    if circuit.shape.tower is not None:
+        return ()
+    nodes = [parse_node(address, towers=True) for address in circuit.all_nodes]
+    at = {node.position for node in nodes if node.position is not None}
+    if len(at) < 2:
+        return ()
+    free = any(node.position is None for node in nodes)
+    return (*sorted(at, key=_order), *([None] if free else []))
+
+
+def _order(position: str | int) -> tuple[bool, int, str]:
+    """Numbers first and by size, then names."""
+    number = isinstance(position, int)
+    return not number, position if isinstance(position, int) else 0, str(position)
+
+
+def _by_position(
+    nodes: Mapping[str, Node], n_layers: int, columns: tuple[str | int | None, ...]
+) -> dict[str, tuple[float, float]]:
+    """Token by layer: a column for each position, one row a layer that has nodes at any of them."""
+    levels = {level: i for i, level in enumerate(sorted({_level(n, n_layers) for n in nodes.values()}))}
+    places, left = {}, 0.0
+    for position in columns:
+        rows = defaultdict(list)
+        for address, node in nodes.items():
+            if node.position == position:
+                rows[_level(node, n_layers)].append(address)
+        widest = max(len(row) for row in rows.values())
+        for level, row in rows.items():
+            ordered = sorted(row, key=lambda a: (nodes[a].kind == "mlp", nodes[a].index or 0))
+            for i, address in enumerate(ordered):
+                x = left + COLUMN * (i + (widest - len(row)) / 2)
+                y = ROW * (levels[level] + _RAISED.get(nodes[address].kind, 0.0))
+                places[address] = (round(x, 1), round(y, 1))
+        left += COLUMN * (widest + 0.5)
+    return places
 
 
 def _stack(nodes: Mapping[str, Node], n_layers: int) -> dict[str, tuple[float, float]]:
@@ -94,7 +138,27 @@ def row_labels(circuit: Circuit) -> list[RowLabel]:
         if circuit.shape.tower is not None:
             name = f"{stack} tower" if stack else "language model"
             found.append(RowLabel(name, x, high + ROW / 2, stack, None))
-    return sorted(found, key=lambda one: (one.stack, one.y))
+    return sorted([*found, *_column_names(circuit, places, nodes)], key=lambda one: (one.stack, one.y))
+
+
+def _column_names(
+    circuit: Circuit, places: Mapping[str, tuple[float, float]], nodes: Mapping[str, Node]
+) -> list[RowLabel]:
+    """The name of each position, or its token, above its column."""
+    found = []
+    for position in position_columns(circuit):
+        own = [places[a] for a, node in nodes.items() if node.position == position]
+        token = position < len(circuit.prompt) if isinstance(position, int) else False
+        text = (
+            f"{position} {circuit.prompt[position].strip()}"
+            if token and isinstance(position, int)
+            else position
+        )
+        x, high = min(x for x, _ in own) - COLUMN / 3, max(y for _, y in places.values()) + 0.6 * ROW
+        found.append(
+            RowLabel("all positions" if position is None else printable(str(text)), x, high, "", None)
+        )
+    return found
 
 
 def _level(node: Node, n_layers: int) -> int:

@@ -222,7 +222,10 @@ def _page_body(
         ("", note) if does else (note, "")
     )  # what a circuit of another behavior is worth stands first
     facts = {k: v for k, v in about(whole).items() if k not in ("prompt", "behavior")}
-    lead = escape(lead or describe(whole))
+    free = not aside and all(data["position"] is None for data in whole.all_nodes.values())
+    lead = escape(
+        (lead or describe(whole)) + ("; a node stands for all positions" if free and whole.size else "")
+    )
     legend = ("supports", "opposes") if not aside else ("A alone", "B alone")
     third = '<span><i class="of-both"></i>both</span>' if aside else ""
     strongest = (

@@ -18,12 +18,12 @@ window.closeUp = (data, { element, format, signed, changed }) => {
   const measured = (head) => {
     const between = head.low === null ? "" : ` (95 % interval ${format(head.low)} to ${format(head.high)})`;
     const error = head.direct_stderr === null ? "" : ` ± ${format(head.direct_stderr)}`;
-    const looks = Object.entries(head.looks).filter(([, share]) => share >= 0.005).slice(0, 4).map(([name, share]) => `${name} ${share.toFixed(2)}`);
+    const looks = Object.entries(head.looks).filter(([, share]) => share >= 0.005).slice(0, 4).map(([name, share]) => `${placed(name)} ${share.toFixed(2)}`);
     return facts([
       ["ablated, it loses", head.effect === null ? null : `${signed(head.effect)} ${known.unit}${between}, ${known.ablation}, n ${known.n_pairs}`],
       ["adds directly", head.direct === null ? null : `${signed(head.direct)}${error} ${known.unit}`],
       ["looks from end at", looks.join(", ")],
-      ["carries most from", head.carries],
+      ["carries most from", placed(head.carries)],
     ]);
   };
   const tokens = (written, name, label) => (written && written[name].length ? [label, written[name].map(([text, value]) => `${quote(text)} ${signed(value)}`).join(", ")] : [label, null]);
@@ -179,7 +179,7 @@ window.closeUp = (data, { element, format, signed, changed }) => {
       const found = known.edges[edge.id] || {};
       const share = found.found;
       return [
-        ["exact effect", found.exact === null || found.exact === undefined ? null : `${signed(found.exact)} ${known.unit || data.unit}${found.exact_from ? `, ${found.exact_from}` : ""}`],
+        ["exact effect", found.exact === null || found.exact === undefined ? null : `${signed(found.exact)} ${known.unit || data.unit}${found.exact_from ? `, ${found.exact_from}` : `, ${known.ablation}, n ${known.n_pairs}`}`],
         ["found in", share === null || share === undefined ? null : `${Math.round(100 * share)} % of ${known.draws} bootstrap draws`],
       ];
     },

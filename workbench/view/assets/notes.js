@@ -13,7 +13,7 @@ window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, sa
   const brief = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
   const labelOf = (node) => {
     const own = of(node.id), below = own.name || own.group || (narrow ? "" : node.role);
-    return below ? `${brief(node.id, 16)}\n${brief(below, narrow ? 9 : 14)}` : brief(node.id, 13);
+    return below ? `${brief(node.id, 16)}\n${brief(below, narrow ? 9 : 13)}` : brief(narrow ? node.id.replace(/@.*/, "") : node.id, 13);
   };
   const apply = (id) => {
     const node = byNode.get(id), drawn = cy.getElementById(`n:${id}`), own = of(id);

@@ -73,9 +73,10 @@
   const crowded = data.nodes.some((n) => n.kind === "group" || n.kind === "attn");
   const size = Math.min(crowded ? 0.96 : 1.6, 0.96 * (Number.isFinite(spread) ? spread : 1)); // never wider than a column
   const letters = narrow ? 15 : 11;
+  const rows = data.rows.filter((row) => !narrow || row.layer === null);
   const elements = [
-    ...(narrow ? [] : data.rows).map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
-    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role && !narrow ? `${brief(node.id, 16)}\n${brief(node.role, 14)}` : brief(node.id, 13), kind: node.kind, role: node.role && !narrow ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: `node${sideOf("nodes", node.id)}`, grabbable: !sides })),
+    ...rows.map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
+    ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role && !narrow ? `${brief(node.id, 16)}\n${brief(node.role, 13)}` : brief(narrow ? node.id.replace(/@.*/, "") : node.id, 13), kind: node.kind, role: node.role && !narrow ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: `node${sideOf("nodes", node.id)}`, grabbable: !sides })),
     ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score, port: ["q", "k", "v"].includes(edge.input) ? edge.input : "" }, classes: `${edge.score < 0 ? "edge minus" : "edge plus"}${sideOf("edges", edge.id)}` })),
     ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
   ];
@@ -323,8 +324,8 @@
     shown = prune(n);
     cy.batch(() => {
       for (const { id } of data.nodes) node(id).toggleClass("gone", !shown.nodes.has(id));
-      const rows = new Set(data.nodes.filter((n) => shown.nodes.has(n.id)).map(rowOf));
-      data.rows.forEach((row, i) => cy.getElementById(`row-${i}`).toggleClass("gone", row.layer !== null && !rows.has(`${row.stack}:${row.layer}`)));
+      const levels = new Set(data.nodes.filter((n) => shown.nodes.has(n.id)).map(rowOf));
+      rows.forEach((row, i) => cy.getElementById(`row-${i}`).toggleClass("gone", row.layer !== null && !levels.has(`${row.stack}:${row.layer}`)));
       for (const { id } of data.edges) edge(id).toggleClass("gone", !shown.edges.has(id));
       for (const { id } of data.links) edge(id).toggleClass("gone", !shown.links.has(id));
     });
@@ -442,6 +443,9 @@
   const opened = asked();
   update(first);
   fit();
+  // Letters below 8 pixels are read by nobody: a narrow page begins enlarged; Fit shows all.
+  const readable = 8 / (letters * size);
+  if (narrow && cy.zoom() < readable) { cy.zoom(readable); cy.center(cy.elements("node.node").not(".gone")); whole = false; }
   if (Object.keys(opened).length) { history.replaceState(null, "", `#${Object.entries(opened).map(([k, v]) => `${k}=${encodeURIComponent(v)}`).join("&")}`); restore(); }
   window.addEventListener("hashchange", restore);
   window.circuitPage = { cy, shown: () => shown, selected: () => current, update, notes };
