@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from io import BytesIO
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import workbench as wb
 from workbench.circuits.details import pattern_of
 from workbench.core.stats.intervals import mean_interval
+from workbench.evaluate.shown_prompts import shown_prompts
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +41,21 @@ def test_details_are_those_of_the_methods(runs):
     assert detail.reason.rankings[0].terms[0].term == own.rows(1)[0]["term"]
     assert detail.reason.rankings[0].total == pytest.approx(own.total)
     assert any("8 strongest of" in note for note in found.notes) == (len(circuit.edges) > 8)
+
+
+def test_a_picture_stands_under_the_patches_of_its_prompt_in_both_stacks():
+    runs = wb.paired_runs(wb.open_model("zoo:vlm"), "scene-exist", n=2)
+    notes = []
+    own, corrupted, tower, _ = shown_prompts(runs, ["a1.h1", "vision:a0.h0"], 1, notes)
+    assert not notes and (own.picture.first, tower.picture.first, own.picture.columns) == (1, 1, 6)
+    assert (
+        own.tokens[:2] == ["<bos>", "patch 0,0"] and own.tokens[36] == "patch 5,5" and own.tokens[-1] == "?"
+    )
+    assert tower.tokens[0] == "class" and list(tower.patterns) == ["vision:a0.h0"] and not tower.causal
+    pixels = np.asarray(Image.open(BytesIO(b64decode(own.picture.png))))
+    assert np.array_equal(pixels, runs.pairs.pairs[0].image[0].pixels)
+    assert corrupted.picture.png != own.picture.png and tower.picture.png == own.picture.png
+    seen = wb.patterns_of(runs.model, runs.subset([0]).batches[0].prompt("clean"), tower="vision").patterns[
+        0
+    ][0, 0]
+    assert np.abs(pattern_of(tower, "vision:a0.h0") / 255 - seen.numpy()).max() <= 0.5 / 255 + 1e-6

@@ -4,17 +4,22 @@ import json
 import os
 import shutil
 import tempfile
+from base64 import b64encode
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
+import numpy as np
 import pytest
 
 from tests.circuits import GROUPED, HOSTILE, POST_NORM, circuit, details, hostile, scores, small
+from workbench.circuits.details import Patches, ShownPrompt, pattern_text
 from workbench.circuits.files.annotations_file import load_annotations
 from workbench.circuits.files.circuit_file import save_circuit
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.show.circuit_page import circuit_page, report_page
 from workbench.view.heatmap import heatmap_svg
+from workbench.view.raster import png
 from workbench.view.text import printable
 
 CHROMIUM = next((p for p in ("chromium", "chromium-browser", "google-chrome") if shutil.which(p)), None)
@@ -389,6 +394,36 @@ def test_queries_keys_and_values_are_told_apart_and_the_shown_part_is_saved(brow
     assert dict(labels)["a1.h1->logits"] == ""
     kept = json.loads(saved(browser, "save-json"))
     assert {edge["id"] for edge in kept["edges"]} == set(small().edges) and kept["unit"] == "logits"
+
+
+def test_a_picture_stands_under_the_attention_of_a_clicked_head(browser, opened):
+    from selenium.webdriver import ActionChains
+
+    made = small()
+    head, weights = made.heads[0], np.zeros((5, 5), dtype=np.uint8)
+    weights[0], weights[3, 1] = (51, 0, 102, 0, 51), 255
+    image = b64encode(png(np.full((4, 4, 3), 200, dtype=np.uint8))).decode()
+    prompt = ShownPrompt(
+        title="one",
+        tokens=["class", "patch 0,0", "patch 0,1", "patch 1,0", "patch 1,1"],
+        read_at=0,
+        patterns={head: pattern_text(weights)},
+        picture=Patches(rows=2, columns=2, first=1, png=image),
+        reads="its first position",
+    )
+    opened(circuit_page(made, details=msgspec.structs.replace(details(made), prompts=[prompt])))
+    click_on(browser, head)
+    readout, under = (browser.find_element("id", f"closeup-{name}") for name in ("readout", "picture"))
+    most = "2 “patch 0,1” 0.40, 0 “class” 0.20, 4 “patch 1,1” 0.20"
+    assert readout.text == f"from 0 “class”, its first position: {most}; on the picture 0.60 in all"
+    js(browser, "document.getElementById('closeup-picture').scrollIntoView({block: 'center'})")
+    at = under.size["width"] // 4, under.size["height"] // 4
+    ActionChains(browser).move_to_element_with_offset(under, at[0], -at[1]).perform()
+    assert readout.text == "from 0 “class” at 2 “patch 0,1”: 0.400"
+    ActionChains(browser).move_to_element_with_offset(under, -at[0], at[1]).click().perform()
+    assert readout.text == "from 3 “patch 1,0” at 3 “patch 1,0”: 0.000"
+    shown = "document.getElementById('closeup-picture').getContext('2d').getImageData(216, 72, 1, 1).data[0]"
+    assert js(browser, shown) == pytest.approx(50, abs=3)  # dark: that query looks at the first patch alone
 
 
 def test_a_clicked_head_shows_its_attention_and_a_clicked_edge_its_reason(browser, opened):

@@ -40,7 +40,7 @@ class ShownPrompt(Part, frozen=True):
     """A prompt and what heads do on it.
 
     Attributes:
-        read_at: The position where the answer is read.
+        read_at: The position whose attention is told first, and ``reads`` what it is.
         patterns: Head -> base64 of (query, key) bytes: shares of what a query looks at, times 255, rounded.
         causal: No query looks ahead: only the keys up to each query are there, row by row, half the bytes.
     """
@@ -52,6 +52,7 @@ class ShownPrompt(Part, frozen=True):
     causal: bool = False
     writes: dict[str, WrittenTokens] = field(default_factory=dict)
     picture: Patches | None = None
+    reads: str = "where the answer is read"
 
     def __post_init__(self) -> None:
         n = len(self.tokens)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from workbench.circuits.addresses import parse_edge, parse_node
 from workbench.circuits.circuit import Circuit
@@ -17,11 +14,8 @@ from workbench.circuits.details import (
     EdgeDetail,
     EdgeReason,
     HeadDetail,
-    ShownPrompt,
     Term,
     Terms,
-    WrittenTokens,
-    pattern_text,
 )
 from workbench.circuits.logit_parts import LogitParts
 from workbench.circuits.reason import Ranking, Reason
@@ -30,22 +24,17 @@ from workbench.circuits.verdicts.judgement import circuit_digest
 from workbench.core.errors import WorkbenchError
 from workbench.core.progress import Progress, silent
 from workbench.core.stats.intervals import mean_interval
-from workbench.core.text import printable
-from workbench.engine.carried_values import LinearLogits
 from workbench.engine.direct_logits import direct_logits
 from workbench.engine.experiments import ablate
 from workbench.engine.explained_edge import why
 from workbench.engine.interventions.words import Ablation
-from workbench.engine.paired_runs import PairedRuns, RunName
-from workbench.engine.sides import sides_of
-from workbench.engine.source_outputs import outputs_of_side
-from workbench.heads.observe import patterns_of
+from workbench.engine.paired_runs import PairedRuns
+from workbench.evaluate.shown_prompts import shown_prompts
 from workbench.methods.exact import edge_effects
-from workbench.model.pattern_rows import looked
 
 MOST_EDGES = 60  # reasons of 60 edges are 0.1 MB of a page and 10 seconds of a model of four layers
 N_PROMPTS = 4
-MOST_TERMS, MOST_TOKENS = 6, 5
+MOST_TERMS = 6
 _FACTS = 8
 
 
@@ -62,7 +51,7 @@ def circuit_details(
     """Measure what the page shows of the circuit's heads and strongest edges.
 
     Args:
-        circuit: Edges at any level; heads of a tower have no patterns here.
+        circuit: Edges at any level; patterns of heads of a tower are on its own positions.
         scores: Those that it was chosen from: with them the exact effect of each edge is measured too.
         most_edges: Reasons and exact effects of so many edges, the strongest first.
         n_prompts: Patterns on the clean prompts of so many pairs, and on the corrupted prompt of the first.
@@ -85,7 +74,7 @@ def circuit_details(
     heads = _heads(circuit)
     told = progress or silent
     parts = _direct(runs, notes) if heads else None
-    prompts = _prompts(runs, heads, n_prompts, notes)
+    prompts = shown_prompts(runs, heads, n_prompts, notes)
     measured = _head_details(runs, heads, parts, ablation, told)
     edges = _edge_details(circuit, runs, scores, most_edges, ablation, notes, told)
     return DetailsContent(
@@ -105,9 +94,9 @@ def circuit_details(
 
 
 def _heads(circuit: Circuit) -> list[str]:
-    """Heads of the language model in the circuit, positions left out."""
+    """Heads in the circuit, positions left out."""
     found = [parse_node(name, towers=True) for name in circuit.all_nodes]
-    return list(dict.fromkeys(str(n.at(None)) for n in found if n.kind == "head" and n.tower is None))
+    return list(dict.fromkeys(str(n.at(None)) for n in found if n.kind == "head"))
 
 
 def _direct(runs: PairedRuns, notes: list[str]) -> LogitParts | None:
@@ -158,84 +147,6 @@ def _of_parts(parts: LogitParts | None, head: str) -> dict[str, Any]:
         "looks": {place: looks[place] for place in largest},
         "carries": str(parts.carried.most(row)["carries_from"]),
     }
-
-
-def _prompts(runs: PairedRuns, heads: Sequence[str], n: int, notes: list[str]) -> list[ShownPrompt]:
-    """The clean prompts of the first pairs, and the corrupted partner of the first."""
-    wanted: list[tuple[int, RunName]] = [
-        *((i, "clean") for i in range(min(n, runs.n_pairs))),
-        (0, "corrupted"),
-    ]
-    found = []
-    for i, run in wanted if heads else ():
-        one = runs.subset([i])
-        [batch] = one.batches
-        try:
-            seen = patterns_of(runs.model, batch.prompt(run)).patterns
-        except WorkbenchError as problem:
-            notes.append(f"patterns are not shown: {problem.message}")
-            return []
-        places = {head: parse_node(head).place for head in heads}
-        weights = {
-            head: _bytes(looked(seen[layer])[0, index])
-            for head, (layer, index) in places.items()
-            if layer in seen
-        }
-        causal = not any(np.triu(pattern, 1).any() for pattern in weights.values())
-        ids = (batch.clean if run == "clean" else batch.corrupted)[0].tolist()
-        found.append(
-            ShownPrompt(
-                title=printable(f"pair {runs.pairs.pairs[i].id}, {run}"),
-                tokens=[_text(runs, token) for token in ids],
-                read_at=int(batch.answer_pos[0]),
-                causal=causal,
-                patterns={head: pattern_text(pattern, causal=causal) for head, pattern in weights.items()},
-                writes=_writes(one, heads, notes) if run == "clean" else {},
-            )
-        )
-    return found
-
-
-def _bytes(shares: Tensor) -> np.ndarray:
-    return (shares.nan_to_num().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-
-
-def _text(runs: PairedRuns, token: int) -> str:
-    tokenizer = runs.model.tokenizer
-    return str(token) if tokenizer is None or not len(tokenizer) else str(tokenizer.decode([token]))
-
-
-def _writes(one: PairedRuns, heads: Sequence[str], notes: list[str]) -> dict[str, WrittenTokens]:
-    """The tokens that each head raises and lowers most where the answer is read, the last norm frozen."""
-    if not one.wiring.head_writes:
-        return {}
-    [batch] = one.batches
-    try:
-        with torch.no_grad():
-            out = LinearLogits.of(one, batch)
-            side = sides_of(one, one.wiring.graph())[0]
-            written = outputs_of_side(one, batch, "clean", side)[0, batch.answer_pos[0]].double()
-            labels = [str(source) for source in side.graph.sources]
-            rows = [labels.index(head) for head in heads]
-            logits = torch.cat([out.logits(written[row][None]) for row in rows])
-    except WorkbenchError as problem:
-        _once(notes, f"which tokens heads raise is not shown: {problem.message}")
-        return {}
-    return dict(zip(heads, _extremes(one, logits - logits.mean(1, keepdim=True)), strict=True))
-
-
-def _extremes(one: PairedRuns, logits: Float[Tensor, "head d_vocab"]) -> Iterable[WrittenTokens]:
-    k = min(MOST_TOKENS, logits.shape[1])
-    for row in logits:
-        high, low = row.topk(k), row.topk(k, largest=False)
-        yield WrittenTokens(
-            raised=[
-                (_text(one, i), v) for i, v in zip(high.indices.tolist(), high.values.tolist(), strict=True)
-            ],
-            lowered=[
-                (_text(one, i), v) for i, v in zip(low.indices.tolist(), low.values.tolist(), strict=True)
-            ],
-        )
 
 
 def _edge_details(
@@ -320,11 +231,6 @@ def _terms(ranking: Ranking) -> Terms:
         of=len(ranking.labels),
         terms=[Term(term=row["term"], mean=row["mean"], share=row["share"]) for row in rows],
     )
-
-
-def _once(notes: list[str], text: str) -> None:
-    if text not in notes:
-        notes.append(text)
 
 
 def _number(value: float | np.floating[Any] | None) -> float | None:

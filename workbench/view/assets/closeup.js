@@ -48,9 +48,10 @@ window.closeUp = (data, { element, format, signed, changed }) => {
       const q = state.query === null ? p.read_at : state.query;
       if (state.key !== null) return `from ${name(q)} at ${name(state.key)}: ${at(q, state.key).toFixed(3)}`;
       const best = p.tokens.map((_, k) => k).sort((a, b) => at(q, b) - at(q, a)).slice(0, 3).filter((k) => at(q, k) >= 0.005);
-      const where = state.query === null ? ", where the answer is read" : "";
-      return `from ${name(q)}${where}: ${best.map((k) => `${name(k)} ${at(q, k).toFixed(2)}`).join(", ") || "nothing"}`;
+      const where = state.query === null ? `, ${p.reads}` : "";
+      return `from ${name(q)}${where}: ${best.map((k) => `${name(k)} ${at(q, k).toFixed(2)}`).join(", ") || "nothing"}${onPicture(q)}`;
     };
+    const onPicture = (q) => (p.picture ? `; on the picture ${onPatches(q).reduce((a, b) => a + b, 0).toFixed(2)} in all` : "");
     const draw = () => {
       const ratio = window.devicePixelRatio || 1, context = canvas.getContext("2d"), size = Math.max(7, Math.min(12, cell * 0.85));
       canvas.width = Math.round((left + side) * ratio); canvas.height = Math.round((above + side) * ratio);
@@ -82,14 +83,15 @@ window.closeUp = (data, { element, format, signed, changed }) => {
       readout.textContent = told();
       canvas.setAttribute("aria-label", `Attention of ${id}, rows look at columns; ${told()}. Arrow keys move over the cells`);
     };
+    const place = (i) => p.picture.first + Math.floor(i / p.picture.columns) * (p.picture.columns + p.picture.gap) + (i % p.picture.columns);
+    const onPatches = (q) => Array.from({ length: p.picture.rows * p.picture.columns }, (_, i) => at(q, place(i)));
     const drawPicture = (q) => {
       const patches = p.picture;
       under.hidden = !patches;
       if (!patches) return;
       const wide = 288, tall = Math.round((wide * patches.rows) / patches.columns), context = under.getContext("2d");
       under.width = wide; under.height = tall;
-      const place = (i) => patches.first + Math.floor(i / patches.columns) * (patches.columns + patches.gap) + (i % patches.columns);
-      const all = Array.from({ length: patches.rows * patches.columns }, (_, i) => at(q, place(i))), top = Math.max(...all) || 1;
+      const all = onPatches(q), most = Math.max(...all), top = most || 1;
       const image = pictures.get(p);
       context.imageSmoothingEnabled = false;
       if (image && image.complete) context.drawImage(image, 0, 0, wide, tall);
@@ -97,7 +99,12 @@ window.closeUp = (data, { element, format, signed, changed }) => {
         context.fillStyle = image ? `rgba(0,0,0,${0.75 * (1 - share / top)})` : `rgb(${amountColor(share / top).join()})`;
         context.fillRect((i % patches.columns) * (wide / patches.columns), Math.floor(i / patches.columns) * (tall / patches.rows), wide / patches.columns, tall / patches.rows);
       });
-      under.setAttribute("aria-label", `The picture under the attention of ${id} from ${name(q)}; brightest patch ${top.toFixed(3)}`);
+      const looked = all.findIndex((_, i) => place(i) === state.key);
+      if (looked >= 0) {
+        context.strokeStyle = css("--focus"); context.lineWidth = 3;
+        context.strokeRect((looked % patches.columns) * (wide / patches.columns), Math.floor(looked / patches.columns) * (tall / patches.rows), wide / patches.columns, tall / patches.rows);
+      }
+      under.setAttribute("aria-label", `The picture under the attention of ${id} from ${name(q)}; brightest patch ${most.toFixed(3)}`);
     };
     const build = () => {
       p = held[state.prompt]; shares = bytes(p.patterns[id]); n = p.tokens.length;
@@ -122,6 +129,14 @@ window.closeUp = (data, { element, format, signed, changed }) => {
     };
     canvas.addEventListener("mousemove", (event) => { [state.query, state.key] = cellAt(event); draw(); });
     canvas.addEventListener("mouseleave", () => { state.query = state.key = null; draw(); });
+    under.addEventListener("mousemove", (event) => {
+      const rect = under.getBoundingClientRect(), { rows, columns } = p.picture;
+      const row = Math.floor(((event.clientY - rect.top) / rect.height) * rows), column = Math.floor(((event.clientX - rect.left) / rect.width) * columns);
+      if (row < 0 || column < 0 || row >= rows || column >= columns) return;
+      state.key = place(row * columns + column); draw();
+    });
+    under.addEventListener("mouseleave", () => { state.key = null; draw(); });
+    under.addEventListener("click", () => { if (state.key !== null) { state.query = state.key; draw(); } });
     canvas.addEventListener("keydown", (event) => {
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       if (!step) return;
