@@ -10,9 +10,10 @@ from torch import nn
 import workbench as wb
 from workbench.core.errors import ShapeError
 from workbench.evaluate.focus_agreement import focus_agreement
+from workbench.heads.crops import window_masks
 from workbench.papers import intention_focus as study
 from workbench.papers.kinds import Setting
-from workbench.training.region_policy import RegionPolicy, chosen, every_window, reinforce, window_masks
+from workbench.training.region_policy import RegionPolicy, chosen, every_window, reinforce
 
 
 class Bandit(nn.Module):

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from workbench.core.errors import ModelError, OptionError
 from workbench.heads.crops import covered
-from workbench.heads.grid_maps import Size
+from workbench.heads.grid_maps import Size, owned_patches
 from workbench.model.hooks import forward
 from workbench.model.pixels import with_pictures
 from workbench.model.prompt import Prompt
@@ -105,9 +105,7 @@ class AskedPictures:
     def objects(self) -> Bool[np.ndarray, "question slot row column"]:
         """The patches on which each object has a pixel, by its number in the order of drawing."""
         owner = np.stack([scene.owner for scene in self.scenes])
-        rows, columns = self.grid
-        blocks = owner.reshape(len(owner), rows, owner.shape[1] // rows, columns, owner.shape[2] // columns)
-        return np.stack([(blocks == slot).any((2, 4)) for slot in range(N_CELLS)], axis=1)
+        return owned_patches(owner, self.grid, n=N_CELLS)
 
     @property
     def background(self) -> Bool[np.ndarray, "question patch"]:

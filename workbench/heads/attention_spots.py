@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from torch.nn.functional import normalize
 
 from workbench.core.errors import OptionError
-from workbench.heads.image_text import phrase_vectors, require_clip
+from workbench.heads.image_text import phrase_vectors, picture_vectors
 from workbench.tasks.scenes.walks import Walks
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-ROWS = 256
 NEVER = -1
 
 
@@ -41,14 +39,9 @@ def spot_similarities(
     Source:
         VLN-CM 2024, as its abstract has it.
     """
-    original = require_clip(model)
     steps, n_views = views.shape[:2]
-    flat, found = views.reshape(-1, *views.shape[2:]), []
-    for start in range(0, len(flat), ROWS):
-        part = torch.from_numpy(flat[start : start + ROWS].transpose(0, 3, 1, 2).astype(np.float32))
-        seen = original.vision_model(pixel_values=(part / 127.5 - 1).to(original.device, original.dtype))
-        found.append(normalize(original.visual_projection(seen.pooler_output), dim=-1))
-    alike = phrase_vectors(model, spots) @ torch.cat(found).T
+    seen = picture_vectors(model, views.reshape(-1, *views.shape[2:]))
+    alike = phrase_vectors(model, spots) @ seen.T
     return alike.double().cpu().numpy().reshape(len(spots), steps, n_views)
 
 

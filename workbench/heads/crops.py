@@ -23,6 +23,19 @@ class Window(NamedTuple):
     columns: int
 
 
+def window_masks(windows: Sequence[Window], grid: tuple[int, int]) -> Bool[np.ndarray, "window row column"]:
+    """Return the patches of every window.
+
+    Example:
+        >>> window_masks([Window(row=0, column=1, rows=1, columns=2)], (2, 3)).astype(int).tolist()
+        [[[0, 1, 1], [0, 0, 0]]]
+    """
+    masks = np.zeros((len(windows), *grid), dtype=bool)
+    for mask, window in zip(masks, windows, strict=True):
+        mask[window.row : window.row + window.rows, window.column : window.column + window.columns] = True
+    return masks
+
+
 def window_sums(
     map_: Float[np.ndarray, "row column"], size: tuple[int, int]
 ) -> Float[np.ndarray, "place_row place_column"]:

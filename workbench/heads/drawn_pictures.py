@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from workbench.core.errors import ModelError, TaskError
-from workbench.heads.grid_maps import Size
+from workbench.heads.grid_maps import Size, owned_patches
 from workbench.model.hooks import forward
 from workbench.model.identity import identity
 from workbench.model.pixels import with_pictures
@@ -63,9 +63,7 @@ class DrawnPictures:
     def objects(self) -> Bool[np.ndarray, "picture thing row column"]:
         """The patches on which each object has a pixel; the first object is the one that is asked about, or marked."""
         owner = owner_map(self.layout, self.world)
-        rows, columns = self.grid
-        blocks = owner.reshape(len(owner), rows, owner.shape[1] // rows, columns, owner.shape[2] // columns)
-        return np.stack([(blocks == slot).any((2, 4)) for slot in range(N_CELLS)], axis=1)
+        return owned_patches(owner, self.grid, n=N_CELLS)
 
     @property
     def own(self) -> Bool[np.ndarray, "picture row column"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from workbench.core.errors import ShapeError
 
@@ -28,6 +28,25 @@ class ClassShares(NamedTuple):
     to_itself: Float[np.ndarray, "*batch"] | float
     to_patches: Float[np.ndarray, "*batch"] | float
     from_patches: Float[np.ndarray, "*batch"] | float
+
+
+def owned_patches(
+    owner: Int[np.ndarray, "picture height width"], grid: Size, *, n: int
+) -> Bool[np.ndarray, "picture thing row column"]:
+    """Return the patches on which each thing has a pixel.
+
+    Args:
+        owner: The number of the thing that each pixel is of; -1 for the ground.
+        grid: Rows and columns of patches, which divide the pixels.
+        n: How many things are told apart.
+
+    Example:
+        >>> owned_patches(np.array([[[0, -1, -1, 1], [-1, -1, -1, 1]]]), (1, 2), n=2).astype(int).tolist()
+        [[[[1, 0]], [[0, 1]]]]
+    """
+    rows, columns = grid
+    blocks = owner.reshape(len(owner), rows, owner.shape[1] // rows, columns, owner.shape[2] // columns)
+    return np.stack([(blocks == thing).any((2, 4)) for thing in range(n)], axis=1)
 
 
 def over_grid(weights: Float[np.ndarray, "*batch pos"], grid: Size, *, first: int = 1) -> np.ndarray:

@@ -5,7 +5,7 @@ A CLIP is trained to match whole pictures; what its patches say in that space is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,43 @@ def patch_vectors(
         Directions of length 1; the class token is left out.
     """
     original, found = require_clip(model), []
-    for start in range(0, len(pixels), rows):
-        part = torch.from_numpy(pixels[start : start + rows].transpose(0, 3, 1, 2).astype(np.float32))
-        seen = original.vision_model(pixel_values=(part / 127.5 - 1).to(original.device, original.dtype))
+    for seen in _seen(original, pixels, rows):
         held = original.vision_model.post_layernorm(seen.last_hidden_state[:, 1:])
         found.append(normalize(original.visual_projection(held), dim=-1))
     return torch.cat(found)
+
+
+@torch.no_grad()
+def picture_vectors(
+    model: Any, pixels: UInt8[np.ndarray, "picture height width 3"], *, rows: int = 256
+) -> Float[Tensor, "picture d"]:
+    """See pictures, and read each as a whole.
+
+    Args:
+        rows: Pictures in one pass.
+
+    Returns:
+        Directions of length 1.
+
+    Raises:
+        ModelError: for a model that has no space for pictures and phrases.
+
+    Example:
+        >>> import workbench as wb
+        >>> pixels = np.zeros((2, 48, 48, 3), dtype=np.uint8)
+        >>> [round(length, 3) for length in picture_vectors(wb.open_model("zoo:clip"), pixels).norm(dim=-1).tolist()]
+        [1.0, 1.0]
+    """
+    original = require_clip(model)
+    found = [original.visual_projection(seen.pooler_output) for seen in _seen(original, pixels, rows)]
+    return normalize(torch.cat(found), dim=-1)
+
+
+def _seen(original: Any, pixels: UInt8[np.ndarray, "picture height width 3"], rows: int) -> Iterator[Any]:
+    """What the tower puts out for so many pictures at a time; colours from -1 to 1."""
+    for start in range(0, len(pixels), rows):
+        part = torch.from_numpy(pixels[start : start + rows].transpose(0, 3, 1, 2).astype(np.float32))
+        yield original.vision_model(pixel_values=(part / 127.5 - 1).to(original.device, original.dtype))
 
 
 def similarity_maps(

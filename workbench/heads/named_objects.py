@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from workbench.core.stats.association import auroc
 from workbench.heads.correlation_attention import correlation_attention
+from workbench.heads.grid_maps import owned_patches
 from workbench.heads.image_text import (
     grid_of,
     patch_vectors,
@@ -123,9 +124,7 @@ def _names(layout: SceneLayout, slot: int) -> list[str]:
 def _objects(
     model: TransformerBridge, layout: SceneLayout, world: World
 ) -> Bool[np.ndarray, "picture thing row column"]:
-    owner, (rows, columns) = owner_map(layout, world), grid_of(model)
-    blocks = owner.reshape(len(owner), rows, owner.shape[1] // rows, columns, owner.shape[2] // columns)
-    return np.stack([(blocks == slot).any((2, 4)) for slot in range(N_CELLS)], axis=1)
+    return owned_patches(owner_map(layout, world), grid_of(model), n=N_CELLS)
 
 
 @contextmanager

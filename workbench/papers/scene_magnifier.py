@@ -21,6 +21,8 @@ import numpy as np
 
 from workbench.core.loading import lazily
 from workbench.core.stats.intervals import SHARE
+from workbench.heads.crops import window_masks
+from workbench.heads.localisation import mass_inside
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Conditions, Paper, untried
 from workbench.papers.kit.criteria import above, no_worse
@@ -85,8 +87,9 @@ def measure(setting: Setting) -> Conditions:
     for name, those in windows.items():
         c[name], c[TWICE[name]] = looks.mixed(those, mix), looks.seen_twice(those)
     c[ALL] = looks.mixed(looks.everywhere(), mix)
-    inside = [_share(own, w[0]) for own, w in zip(looks.asked.own, windows[OWN], strict=True)]
-    c.add("asked object in the window", np.array(inside), within=SHARE, unit="share of its patches")
+    seen = window_masks([each for (each,) in windows[OWN]], looks.asked.grid)
+    inside = mass_inside(looks.asked.own.astype(float), seen)
+    c.add("asked object in the window", np.asarray(inside), within=SHARE, unit="share of its patches")
     setting.progress(2, 3, "texts")
     keys = closer_looks.ask_keys(
         setting.open(o.text_model), n=o.texts, seed=setting.seed, needles=o.keys, context=o.words
@@ -95,14 +98,6 @@ def measure(setting: Setting) -> Conditions:
     anywhere = np.random.default_rng([seed, 2]).integers(1, keys.end - 1, size=o.texts)
     c[ANY] = keys.answered(anywhere)
     return c
-
-
-def _share(own: np.ndarray, window) -> float:
-    rows, columns = (
-        slice(window.row, window.row + window.rows),
-        slice(window.column, window.column + window.columns),
-    )
-    return float(own[rows, columns].sum() / own.sum())
 
 
 ANSWERS = answers(PLAIN, RIGHT)

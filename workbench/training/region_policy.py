@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from workbench.heads.asked_pictures import AskedPictures
-from workbench.heads.crops import Window
+from workbench.heads.crops import Window, window_masks
 from workbench.heads.enlarging import Enlarging
 from workbench.heads.grid_maps import Size
 from workbench.model.hooks import hook_name
@@ -42,14 +42,6 @@ def every_window(grid: Size, size: Size) -> list[Window]:
         16
     """
     return [Window(r, c, *size) for r in range(grid[0] - size[0] + 1) for c in range(grid[1] - size[1] + 1)]
-
-
-def window_masks(windows: Sequence[Window], grid: Size) -> Bool[np.ndarray, "window row column"]:
-    """Return the patches of every window."""
-    masks = np.zeros((len(windows), *grid), dtype=bool)
-    for mask, window in zip(masks, windows, strict=True):
-        mask[window.row : window.row + window.rows, window.column : window.column + window.columns] = True
-    return masks
 
 
 @dataclass(frozen=True, eq=False)
