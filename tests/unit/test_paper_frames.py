@@ -20,7 +20,8 @@ from workbench.papers.options import Sizes, options_from, size, words_of
 class Asked(Sizes):
     """Some options."""
 
-    questions: int = size(600, "that are reported", least=4)
+    questions: int = size(600, "that are reported", least=4, most=900)
+    tasks: tuple[str, ...] = size(("sort", "copy", "find"), "tasks", several=2)
     noises: tuple[float, ...] = size((0.1, 0.2), "of a table", least=0.05)
     how: Literal["mask", "mean"] = size("mask", "what being away is")
     free: int = 3
@@ -29,12 +30,22 @@ class Asked(Sizes):
 def test_options_are_checked_and_say_what_they_are():
     assert words_of(Asked()) == {
         "questions": "that are reported",
+        "tasks": "tasks",
         "noises": "of a table",
         "how": "what being away is",
     }
     assert options_from(["questions=4", "how=mean", "noises=0.05"], Asked, "p").how == "mean"
     with pytest.raises(OptionError, match=r"questions is 3; 4 is the least(.|\n)*--set questions=600"):
         options_from(["questions=3"], Asked, "p")
+    with pytest.raises(
+        OptionError, match=r"questions is 901; there are 900 at most(.|\n)*--set questions=900"
+    ):
+        options_from(["questions=901"], Asked, "p")
+    for wrong in (("sort",), ("sort", "sort"), ()):
+        with pytest.raises(
+            OptionError, match=r"2 or more different ones are needed(.|\n)*--set tasks=sort,copy"
+        ):
+            Asked(tasks=wrong)
     with pytest.raises(OptionError, match=r"noises is .*0.05 is the least"):
         Asked(noises=(0.1, 0.01))
     with pytest.raises(OptionError, match=r"how is 'gone'; mask or mean is expected(.|\n)*--set how=mask"):

@@ -71,7 +71,7 @@ class Sizes:
                 )
             default: Any = option.default
             most, several = option.metadata.get("most"), option.metadata.get("several")
-            if most is not None and max(numbers) > most:
+            if most is not None and max(numbers, default=most) > most:
                 raise OptionError(
                     f"{option.name} is {value}; there are {most} at most",
                     hint=f"--set {option.name}={most}",
