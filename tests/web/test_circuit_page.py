@@ -232,6 +232,13 @@ def test_everything_is_reached_by_keys(browser, opened):
         walk.append(js(browser, "circuitPage.selected().node"))
     assert walk == ["input", "a0.h0", "a1.h1", "logits", "a1.h1", "logits"]
     assert browser.find_element("id", "say").get_attribute("textContent").startswith("logits. 2 edges in")
+    browser.find_element("css selector", "#details .list button").send_keys(Keys.ENTER)
+    assert js(browser, "document.activeElement.id") == "details" and js(
+        browser, "circuitPage.selected().edge"
+    )
+    browser.find_element("id", "notes-role").send_keys(Keys.ENTER)
+    assert js(browser, "document.activeElement.id") == "notes-role"
+    stage.send_keys(Keys.ARROW_DOWN)
     stage.send_keys(Keys.ESCAPE)
     assert js(browser, "circuitPage.selected()") is None
 

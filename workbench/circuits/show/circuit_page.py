@@ -268,14 +268,14 @@ def _page_body(
 <div id="say" class="sr" aria-live="polite"></div>
 </div>
 <aside aria-label="Details">
-{first}<section><h2>Selected</h2><div id="details"></div></section>
+{first}<section><h2>Selected</h2><div id="details" tabindex="-1"></div></section>
 <section id="faith" hidden><h2>Faithfulness at this size</h2><div id="faith-picture"></div>
 <p id="faith-said" role="status"></p></section>
 {ablations}
 <section><h2>The same by command</h2><code id="command"></code>
 <button type="button" id="copy">Copy</button></section>
 {later}{aside}
-{"" if aside else '<section><h2>Groups and notes</h2><div id="notes"></div></section>'}
+{"" if aside else '<section><h2>Groups and notes</h2><div id="notes" tabindex="-1"></div></section>'}
 {strongest}
 {"" if aside else _facts_html(facts, whole)}
 </aside>

@@ -110,6 +110,7 @@ window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, sa
   const panel = () => {
     const box = byId("notes");
     if (!box) return;
+    const held = box.contains(document.activeElement) ? document.activeElement.id : null;
     const groups = [...members()].map(([name, ids]) => {
       const swatch = element("i", { class: "swatch" });
       swatch.style.background = (state.groups.get(name) || {}).colour || "var(--node)";
@@ -134,6 +135,7 @@ window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, sa
       element("p", { id: "notes-said", class: "soft", role: "status" }, unsaved ? "Not saved: the page forgets it. Save, then:" : "To keep what was saved beside the circuit:"),
       element("code", { class: "line" }, data.annotateCommand || ""),
     );
+    if (held !== null) (byId(held) || box).focus();
   };
 
   cy.on("dragfree", "node.node", (event) => {

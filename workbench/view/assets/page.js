@@ -256,7 +256,9 @@
   };
   const choose = (what, move = true) => {
     current = what;
+    const inside = byId("details").contains(document.activeElement);
     details(); highlight(); tokens(); remember();
+    if (inside) byId("details").focus(); // what had the focus is gone: the next Tab goes on from here
     const words = what === null ? ["Selection cleared"] : what.node ? describeNode(what.node) : describeEdge(what.edge);
     byId("say").textContent = words.join(". ");
     if (what && move) {
