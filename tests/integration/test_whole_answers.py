@@ -8,8 +8,10 @@ from workbench.commands.asked.evaluate import case_of, manner_of
 from workbench.commands.forms.evaluate import Evaluate
 from workbench.core.errors import ModelError, OptionError, TaskError
 from workbench.core.run_record import measured_on
+from workbench.model.reading import reading_of_model
 from workbench.tasks.alignment import align
 from workbench.tasks.outputs import Outputs
+from workbench.tasks.reading import WHOLE
 
 TEMPLATE = "{% for m in messages %}gave to {{ m['content'] }}{% endfor %}{% if add_generation_prompt %} and{% endif %}"
 PAIRS = [
@@ -81,6 +83,16 @@ def test_an_answer_of_one_token_is_minus_the_nll(model):
     whole, nll = (wb.paired_runs(model, one, metric=name) for name in ("answer-logprob", "nll"))
     assert whole.clean == pytest.approx(-nll.clean, abs=1e-6)
     assert wb.paired_runs(model, nll.pairs, metric="answer-logprob").clean == pytest.approx(whole.clean)
+
+
+def test_a_file_that_names_the_metric_is_checked_and_read_with_it(model, runs, tmp_path):
+    wb.as_pairs(PAIRS).save(tmp_path / "pairs.jsonl")
+    head, *rest = (tmp_path / "pairs.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "pairs.jsonl").write_text("".join([head.replace("logit-difference", WHOLE), *rest]))
+    found = wb.check_pairs(tmp_path / "pairs.jsonl", reading=reading_of_model(model))
+    assert found.passes and found.n_good == 3
+    assert wb.paired_runs(model, tmp_path / "pairs.jsonl").clean == pytest.approx(runs.clean)
+    assert len(wb.paired_runs(model, tmp_path / "pairs.jsonl", metric="nll").pairs.dropped) == 2
 
 
 def test_what_a_metric_cannot_mean_is_refused(model, runs):

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from workbench.engine.metrics import Metric
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-WHOLE = "answer-logprob"  # the metric that reads an answer token by token
 EXAMPLE = "--metric my_metric.py:my_function"
 # of ours a Metric, of others the function itself, with its unit and direction as attributes
 METRICS: Registry[Metric | Callable[..., Any]] = Registry("metric", group="workbench.metrics", holds=callable)

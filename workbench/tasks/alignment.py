@@ -234,7 +234,7 @@ def align(
     if prepend_bos and tokenizer is not None and tokenizer.bos_token_id is None:
         raise TaskError(
             "a BOS token is to be prepended, but this tokenizer has none",
-            hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False",
+            hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False (--bos off)",
         )
     of_text: dict[str, Any] = {"n_ctx": n_ctx, "special_tokens": special_tokens, "d_vocab": d_vocab}
     of_text |= {"prepend_bos": prepend_bos, "other_inputs": other_inputs, "whole_answers": whole_answers}

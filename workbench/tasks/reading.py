@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+WHOLE = "answer-logprob"  # the metric that reads an answer token by token
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How a model reads text and what it answers with.
@@ -75,5 +78,6 @@ def is_file(task: str) -> bool:
 
 
 def align_for(pairs: Pairs, reading: Reading, *, minimum: int = 1) -> AlignedPairs:
-    """Pairs as a model reads them."""
-    return align(pairs, reading.tokenizer, minimum=minimum, **reading.options)
+    """Pairs as a model reads them; answers token by token where their own metric does."""
+    asked = replace(reading, whole_answers=reading.whole_answers or pairs.metric == WHOLE)
+    return align(pairs, asked.tokenizer, minimum=minimum, **asked.options)

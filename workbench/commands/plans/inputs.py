@@ -9,14 +9,13 @@ from workbench.commands.asked.inputs import Opening, chosen_options
 from workbench.commands.plans.memory import check_budget
 from workbench.core.job import Note
 from workbench.core.progress import silent
-from workbench.engine.metric_names import WHOLE
 from workbench.model.from_files import reading_of
 from workbench.model.opened_file import sealed_reading
 from workbench.model.outline import Outline, outline
-from workbench.tasks.alignment import AlignedPairs
+from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.fit import N_PAIRS, fit_pairs
 from workbench.tasks.in_memory import given_pairs
-from workbench.tasks.reading import align_for, is_file
+from workbench.tasks.reading import WHOLE, is_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ def _aligned(opening: Opening) -> AlignedPairs:
     metric = opening.metric or (given.metric if given is not None else "")
     reading = usual.asked(whole_answers=metric == WHOLE, **opening.manner)
     if given is not None:
-        return align_for(given, reading)
+        return align(given, reading.tokenizer, **reading.options)
     typed = chosen_options(task, opening.task_options)
     how = {"split": opening.split, **drawn, **reading.options, **typed}
     return fit_pairs(task, reading.tokenizer, n=opening.limit or N_PAIRS, **how)
