@@ -54,6 +54,7 @@ MISTAKES = [
     (f"ablate {ON} --node b1", 1, "addresses look like"),
     (f"ablate {ON} --position nowhere", 1, "positions of this task"),
     (f"ablate {ON} --split tets", 1, "did you mean test"),
+    (f"ablate {ON} --bos of", 1, "did you mean off"),
     (f"ablate {ON} --corruption foo", 1, "no corruption of task 'ioi'"),
     (f"ablate {ON} --dtype float33", 1, "did you mean float32"),
     (f"ablate {ON} --device cdua", 1, "no device called 'cdua'"),
