@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import workbench as wb
+from tests.integration.test_search_resumed import Counted, Stopped
 from tests.seeing import picture_pairs, seeing_dir
 from tests.towers import tower_dir
 from workbench.commands.again import resume
@@ -21,6 +24,7 @@ from workbench.commands.merge import merge
 from workbench.core.errors import ModelError, OptionError
 from workbench.core.stats.sign_flips import Resolution
 from workbench.engine.cost import numbers_seen, sweep_cost, tower_gflop
+from workbench.engine.distribute import Here
 from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.run_folders.consent import Consent
 from workbench.engine.run_folders.past_runs import look_at
@@ -116,6 +120,19 @@ def test_a_killed_sweep_of_a_tower_goes_on_with_the_same_bits(file, tmp_path):
         runs, rows, kind="tower", folder=tmp_path / "run", resume=True, progress=lambda *now: told.append(now)
     )
     assert (again.patched == whole.patched).all() and told
+
+
+def test_a_search_over_pictures_that_was_stopped_goes_on_and_ends_with_the_same_bits(tmp_path):
+    model, found, every = wb.open_model("zoo:marked"), {}, 0
+    for name, most in (("whole", 10**9), ("stopped", 7), ("stopped", 10**9)):
+        runs = wb.paired_runs(model, "scene-marked", n=1)
+        with Counted(tmp_path / name, {"method": "acdc"}, resume=True) as store:
+            store.most, runs.division = most, Here().asked("acdc", store)
+            with pytest.raises(Stopped) if most == 7 else nullcontext():
+                found[name] = wb.score(runs, "acdc", tau=1.0).values
+            every = every or store.kept
+    assert store.kept == every - 7 > 0
+    assert np.array_equal(found["stopped"], found["whole"], equal_nan=True)
 
 
 def test_batches_hold_no_pixels(file):

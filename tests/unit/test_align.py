@@ -297,7 +297,7 @@ def test_too_few_left_names_the_words_at_fault_with_counts(words):
     with pytest.raises(TaskError) as caught:
         align(pairs(*items), words, prepend_bos=True, minimum=2)
     message = str(caught.value)
-    assert "0 of 3 pairs of task 'mine' align with this tokenizer; 2 needed" in message
+    assert "0 of 3 pairs of task 'mine' align with this model; 2 needed" in message
     assert (
         "3 words the tokenizer does not know" in message and "words at fault: 'Zo' (2), 'Bo' (1)" in message
     )

@@ -166,8 +166,9 @@ def test_an_array_that_is_no_picture_is_refused(folder, array, says):
         ("c.png#part", "there is no such file; # names an array of an .npz"),
         ("a.npy#x", "there is no such file; # names an array of an .npz"),
         ("torn.png", "cannot be read"),
-        ("text.npy", "cannot be read"),
-        ("objects.npy", "cannot be read"),
+        ("text.npy", "cannot be read: its bytes are no array of numpy"),
+        ("empty.npy", "cannot be read: it is empty"),
+        ("objects.npy", "cannot be read: it holds Python objects, which are never loaded"),
         (7, "expected a path, or scene:SEED/INDEX"),
     ],
 )
@@ -177,6 +178,7 @@ def test_a_source_that_is_no_picture_is_refused(folder, tmp_path_factory, source
     os.symlink(elsewhere / "a.npy", folder / "link.npy")
     os.symlink(elsewhere, folder / "inside")
     Image.fromarray(colours(0)[:, :, 0]).save(folder / "grey.png")
+    (folder / "empty.npy").touch()
     (folder / "torn.png").write_bytes((folder / "c.png").read_bytes()[:90])
     (folder / "deep.png").write_bytes(png(colours(0).astype(">u2") * 257 - 1, bits=16))
     Image.fromarray(colours(3)).save(folder / "clear.png", transparency=tuple(map(int, colours(3)[0, 0])))

@@ -128,7 +128,9 @@ def _require_incorrect(answers: Answers, metric: str) -> None:
     bare = int((~answers.incorrect_mask.any(1)).sum()) if len(answers) else 0
     if bare:
         message = f"{bare} of {len(answers)} pairs have no incorrect answer; {metric} needs one"
-        raise TaskError(message, hint="add incorrect answers to the pairs, or use --metric nll")
+        raise TaskError(
+            message, hint="add incorrect answers to the pairs, or use --metric correct-logit or nll"
+        )
 
 
 def prob_difference(

@@ -53,7 +53,8 @@ _NEEDED = {
     "position": "a named position must be the same token index in clean and corrupted",
     "answer": "every pair needs a correct answer, and each answer must be exactly one token; --metric answer-logprob "
     "reads one answer of several tokens for each pair",
-    "output": "every answer must be one of the model's outputs: a class by its name, or a token that it can predict",
+    "output": "every answer must be one of the model's outputs: a class by its name, a caption of the pair, or a token "
+    "that it can predict",
     "same-answer": "correct and incorrect answers must be different tokens",
 }
 
@@ -307,7 +308,7 @@ def too_few(
 ) -> TaskError:
     """The error for an alignment that left fewer pairs than needed."""
     total = len(found) + len(found.dropped)
-    message = f"{len(found)} of {total} pairs of task {found.pairs.task!r} align with this tokenizer"
+    message = f"{len(found)} of {total} pairs of task {found.pairs.task!r} align with this model"
     message += f"; {minimum} needed"
     if found.dropped:
         said = "; ".join(_counted(count, KINDS[kind]) for kind, count in found.reasons.items())

@@ -90,13 +90,26 @@ def read_pixels(path: Path, source: str) -> np.ndarray:
         try:
             return READERS.get(path.suffix.lower())(stream, source)
         except _BROKEN as problem:
-            said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-            if "cannot identify" in said:  # Pillow names an object of ours there
-                said = "its bytes are no PNG"
             raise TaskError(
-                f"picture {source!r:.200} cannot be read: {said:.200}",
+                f"picture {source!r:.200} cannot be read: {_plainly(problem, path):.200}",
                 hint="open it in a picture program and save it again as .png",
             ) from problem
+
+
+_OTHERS = {
+    "cannot identify": "its bytes are no PNG",  # Pillow names an object of ours there
+    "allow_pickle": "it holds Python objects, which are never loaded; numbers are expected",
+    "magic string": "its bytes are no array of numpy",
+}
+"""Words in what libraries say -> what it means."""
+
+
+def _plainly(problem: BaseException, path: Path) -> str:
+    """What a library says of a file that it cannot read, as a sentence about the file."""
+    if not path.stat().st_size:
+        return "it is empty"
+    said = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    return next((plain for words, plain in _OTHERS.items() if words in said), said)
 
 
 def _npy(stream: BinaryIO, source: str) -> np.ndarray:
