@@ -9,9 +9,10 @@ import pytest
 
 from tests.circuits import small
 from workbench.circuits.files.annotations_file import MOST_BYTES, load_annotations
-from workbench.circuits.files.circuit_file import load_circuit, save_circuit
+from workbench.circuits.files.circuit_file import save_circuit
 from workbench.commands.circuit import ExportCircuit
 from workbench.commands.do import do
+from workbench.commands.forms.details import Details
 from workbench.core.errors import CircuitError
 from workbench.core.job import Job
 
@@ -30,7 +31,7 @@ def test_annotations_lie_beside_the_circuit_and_become_supernodes(tmp_path):
     nodes = {"m1": {"group": "late", "name": "writer"}, "a1.h1": {"group": "late"}, "a0.h0": {"hidden": True}}
     made = do("circuit annotate", circuit=tmp_path / "one", file=written(tmp_path, nodes=nodes))
     assert made["groups"] == 1 and (tmp_path / "one" / "circuit.json").read_bytes() == before
-    page = (tmp_path / "one" / "circuit.html").read_text(encoding="utf-8")
+    page = (tmp_path / "one" / "page.html").read_text(encoding="utf-8")
     assert '"late"' in page and "workbench circuit annotate" in page
     wanted = ExportCircuit(circuit=tmp_path / "one", format="neuronpedia", out=tmp_path / "np.json")
     graph = json.loads(wanted.run(Job()).path.read_text(encoding="utf-8"))
@@ -38,7 +39,11 @@ def test_annotations_lie_beside_the_circuit_and_become_supernodes(tmp_path):
     labels = {node["node_id"]: node["clerp"] for node in graph["nodes"]}
     assert group[0] == "late" and sorted(labels[i].split()[0] for i in group[1:]) == ["a1.h1", "m1"]
     assert any(label.startswith("m1 writer") for label in labels.values())
-    assert load_circuit(tmp_path / "one") is not None
+    assert not (
+        tmp_path / "one" / "circuit.html"
+    ).exists()  # that is a discovery's, whose record knows its bytes
+    with pytest.raises(CircuitError, match="not in a folder of its own"):
+        Details(circuit=Path("published:ioi")).check(Job())
 
 
 @pytest.mark.parametrize(

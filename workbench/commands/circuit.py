@@ -10,8 +10,10 @@ from typing import Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, compare
+from workbench.circuits.files.annotations_file import FILE_NAME as ANNOTATIONS_NAME
 from workbench.circuits.files.annotations_file import find_annotations, load_annotations, save_annotations
 from workbench.circuits.files.circuit_file import (
+    EVALUATION_NAME,
     FILE_NAME,
     circuit_path,
     has_evaluation,
@@ -19,6 +21,7 @@ from workbench.circuits.files.circuit_file import (
     page_path,
     save_circuit,
 )
+from workbench.circuits.files.details_file import FILE_NAME as DETAILS_NAME
 from workbench.circuits.files.details_file import find_details
 from workbench.circuits.files.evaluation_file import find_evaluation, verdict_rows
 from workbench.circuits.files.export import export, find_format
@@ -50,6 +53,18 @@ def circuit_named() -> Any:
 def scores_path(circuit: Path) -> Path:
     """Say where the scores of a circuit are: beside it."""
     return (circuit if circuit.is_dir() else circuit.parent) / "scores.safetensors"
+
+
+def page_beside(path: Path) -> Path:
+    """Say where the page of a saved circuit goes by default.
+
+    ``circuit.html`` is what a discovery wrote, and its record knows the bytes. A page with more than the circuit and
+    its scores (details, annotations, an evaluation) is ``page.html``.
+    """
+    file = circuit_path(path)
+    more = (DETAILS_NAME, ANNOTATIONS_NAME, EVALUATION_NAME)
+    has_more = file.name == FILE_NAME and any((file.parent / name).is_file() for name in more)
+    return file.with_name("page.html") if has_more else page_path(path)
 
 
 def page_of_file(path: Path) -> str:
@@ -360,7 +375,7 @@ class ViewCircuit(Command):
     open_page: bool = option("--open", help="Open the page in the browser.", default=False)
 
     def run(self, job: Job) -> dict[str, Any]:
-        path = page_path(self.circuit) if self.out is None else self.out
+        path = page_beside(self.circuit) if self.out is None else self.out
         text = page_of_file(self.circuit)
         write_output(path, text)
         if self.open_page:
@@ -393,7 +408,7 @@ class AnnotateCircuit(Command):
         if found.circuit not in ("", circuit_digest(circuit)):
             job.note("the file was written on another circuit of this architecture; addresses mean the same")
         written = save_annotations(found, file.parent)
-        page = page_path(self.circuit)
+        page = page_beside(self.circuit)
         write_output(page, page_of_file(self.circuit))
         counts = {"nodes": len(found.nodes), "edges": len(found.edges), "groups": len(found.members)}
         return {"annotations": str(written), "page": str(page), **counts}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.circuits.files.circuit_file import load_circuit, page_path
+from workbench.circuits.files.circuit_file import load_circuit
 from workbench.circuits.files.details_file import save_details
 from workbench.circuits.files.scores_file import load_scores
 from workbench.commands.asked.details import opening_of
-from workbench.commands.circuit import page_of_file, scores_path
+from workbench.commands.circuit import page_beside, page_of_file, scores_path
 from workbench.commands.forms.details import Details
 from workbench.commands.inputs import open_runs
 from workbench.core.atomic import write_output
@@ -29,7 +29,7 @@ def details(asked: Details, job: Job) -> dict[str, Any]:
         progress=job.progress,
     )
     file = save_details(found, beside.parent)
-    page = page_path(asked.circuit)
+    page = page_beside(asked.circuit)
     text = page_of_file(asked.circuit)
     write_output(page, text)
     with_reason = sum(edge.reason is not None for edge in found.edges.values())

@@ -21,12 +21,12 @@ def check_details(asked: Details, job: Job) -> None:
         WorkbenchError: for the first that is not, with the closest spellings.
     """
     file = circuit_path(asked.circuit)
-    check_opening(**opening_of(asked))
     if file.name != FILE_NAME:
         raise CircuitError(
             f"{asked.circuit} is not in a folder of its own, so details have no place beside it",
             hint=f"save it as FOLDER/{FILE_NAME}; workbench circuit prune CIRCUIT -o FOLDER writes a copy",
         )
+    check_opening(**opening_of(asked))
 
 
 def opening_of(asked: Details) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Discover(OnPairs, Spreadable):
             yield (
                 f"wrote {result.folder}: circuit.json, scores.safetensors, circuit.html, report.html, run.json"
             )
-            yield f"attention, effects and reasons for circuit.html: workbench circuit details {result.folder}"
+            yield f"a page with attention, effects and reasons: workbench circuit details {result.folder}"
 
 
 @command(

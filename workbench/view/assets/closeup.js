@@ -161,7 +161,7 @@ window.closeUp = (data, { element, format, signed, changed }) => {
   let redraw = () => {};
   document.addEventListener("themechange", () => redraw());
 
-  const missing = () => (data.details && data.details.measured ? [] : [soft("Attention, effects and reasons are not measured yet. To measure them, then open the page again:"), element("code", { class: "line" }, known.command)]);
+  const missing = () => (data.details && data.details.measured ? [] : [soft("Attention, effects and reasons are not measured yet. To measure them, for a page.html beside the circuit:"), element("code", { class: "line" }, known.command)]);
 
   // A place without a name is told by its distance to the end.
   const placed = (term) => (/^-\d+$/.test(term) ? `end${term.replace("-", "−")}` : term);
