@@ -17,7 +17,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.engine.interventions.words import ABLATIONS
 from workbench.engine.reference import reference_outputs
 from workbench.engine.source_outputs import source_outputs
-from workbench.evaluate.faithfulness import faithfulness, run_circuits
+from workbench.evaluate.faithfulness import faithfulness, run_circuits, run_masks
 from workbench.methods.by_name import score
 
 TOLERANCE = 2e-5  # as for single edges: two float orders of the same sums, logits of order 1
@@ -47,6 +47,19 @@ def test_a_circuit_under_an_ablation_equals_one_pass_at_a_time(family, ablation,
         truth = [split.ablated(i, outside, ablation) for i in range(runs.n_pairs)]
     assert found == pytest.approx(truth, abs=TOLERANCE)
     assert np.abs(found - run_circuits(runs, [circuit])[0]).max() > 100 * TOLERANCE  # not resample ablation
+
+
+@pytest.mark.parametrize("ablation", ["resample", "mean"])
+def test_sparse_and_dense_circuits_together_equal_whole_passes(ablation, runs_of, monkeypatch):
+    """Sparse ones go by their live parts, in stacks of two; the order of circuits is kept."""
+    runs = runs_of("llama", pairs_of_three_templates(), batch_tokens=40)
+    graph, rng = runs.wiring.graph(), np.random.default_rng(5)
+    shares = (0.9, 0.05, 0.0, 0.15, 0.5, 0.1)
+    kept = np.stack([(rng.random(graph.edge_mask.shape) < share) & graph.edge_mask for share in shares])
+    found = run_masks(runs, kept, ablation)
+    monkeypatch.setattr("workbench.evaluate.faithfulness.SPARSE", 2.0)
+    assert found == pytest.approx(run_masks(runs, kept, ablation), abs=TOLERANCE)
+    assert np.ptp(found.mean(1)) > 100 * TOLERANCE
 
 
 def test_the_mean_of_a_source_is_the_mean_of_that_source(runs_of):
