@@ -1,6 +1,6 @@
 """The search behind ACDC: which removals are tried in which order, and how many of them share a forward pass.
 
-Three things make it fast and none changes a decision:
+Four things make it fast and none changes a decision:
 
 *Guessing ahead.* One test needs the outcome of all tests before it. The outcomes of the next ``K`` tests are guessed;
 under the guess all ``K`` candidate circuits are known and are run as stacked copies of one forward pass. Read in
@@ -11,6 +11,9 @@ doubles while all guesses hold.
 
 *Layers that cannot have changed.* Targets are visited from the logits backwards, so every removed edge ends in the
 layer of the edge under test or after it: the pass starts there, from the clean residual stream.
+
+*Parts that cannot have changed.* Circuits are run by their live parts alone, and a part that reads what it read in an
+earlier circuit is looked up (``workbench/engine/live_parts.py``). A circuit that is measured alone looks nothing up.
 
 *Edges that cannot matter.* An edge into a part that has no way to the logits any more, or from a source that writes the
 same in both runs, changes nothing, whatever the numbers: its damage is exactly 0, and no pass is run for it. (A part is
@@ -50,6 +53,7 @@ Mask = np.ndarray  # (*label, source, target), True where the edge carries its r
 Place = tuple[int, ...]  # (*label, source, target)
 Mode = Literal["batched", "sequential"]
 FIRST_STACK = 8
+REMEMBERED = 2**26  # numbers of parts of circuits, 0.25 GB in float32
 # Rounding of stacked against single copies, in units of the precision's epsilon times the size of the metric: at most
 # 3.4 seen on six families of the tests (16 random circuits each, float32), 0.8 on the built-in IOI model.
 EPSILONS = 32
@@ -127,9 +131,9 @@ class Meter:
         return min(copies_that_fit(self.runs, batch, self.graph), max(1, cached_tokens(self.runs) // tokens))
 
     def _remembered(self, batch: Batch) -> int:
-        """How many numbers of parts of circuits are kept: as many as one pass of stacked copies would have."""
+        """How many numbers of parts of circuits are kept: as many as one pass of stacked copies has, or 0.25 GB."""
         floats = len(batch) * batch.n_tokens * self.runs.wiring.d_model * len(self.graph.targets)
-        return max(1, self._copies(batch)) * floats
+        return min(REMEMBERED, max(1, self._copies(batch)) * floats)
 
     def _run(self, masks: list[Mask], start: int, *, alone: bool = False) -> list[float]:
         """Metrics of circuits, measured now or by an earlier start of this search.
