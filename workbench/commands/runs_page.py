@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("what", "model", "task", "does the task", "status", "when", "took", "size", "folder", "next")
 CHOSEN = ("what", "model", "task", "status")  # columns with a list to choose from
-PAGES = ("report.html", "atlas.html", "circuit.html", "replication.html", "painting.html")
+PAGES = ("report.html", "atlas.html", "circuit.html", "page.html", "replication.html", "painting.html")
 
 
 def write_page(asked: PageOfRuns, job: Job) -> Output:

@@ -4,7 +4,7 @@ window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, sa
   const given = data.annotations || { nodes: {}, edges: {}, groups: {} };
   const state = { nodes: new Map(Object.entries(given.nodes)), edges: new Map(Object.entries(given.edges)), groups: new Map(Object.entries(given.groups)) };
   const byId = (id) => document.getElementById(id);
-  const PALETTE = ["#7a3fd1", "#0b6e63", "#a3305f", "#1f5fa8", "#8a5a00", "#4b5563"]; // white on each is 4.5 : 1 or more
+  const PALETTE = ["#0b6e63", "#a3305f", "#1f5fa8", "#8a5a00", "#4b5563"]; // white on each is 4.5 : 1 or more; purple is what is selected
   const MOST_NAME = 80, MOST_NOTE = 4000;
   let unsaved = false;
 
