@@ -96,7 +96,7 @@ window.closeUp = (data, { element, format, signed, changed }) => {
       context.imageSmoothingEnabled = false;
       if (image && image.complete) context.drawImage(image, 0, 0, wide, tall);
       all.forEach((share, i) => {
-        context.fillStyle = image ? `rgba(0,0,0,${0.75 * (1 - share / top)})` : `rgb(${amountColor(share / top).join()})`;
+        context.fillStyle = image ? `rgba(0,0,0,${most < 0.005 ? 0.4 : 0.75 * (1 - share / top)})` : `rgb(${amountColor(share / top).join()})`;
         context.fillRect((i % patches.columns) * (wide / patches.columns), Math.floor(i / patches.columns) * (tall / patches.rows), wide / patches.columns, tall / patches.rows);
       });
       const looked = all.findIndex((_, i) => place(i) === state.key);
