@@ -239,7 +239,8 @@ runs.wiring
 budget = int(max(peak_memory_mb() * 1e6, resident_bytes("cpu"))) + more * 1_000_000
 if counted:
     runs.batch_tokens = keep_within(runs, budget, work="nodes", in_tower=True)
-wb.ablate(runs, "vision:heads", ablation="zero")
+heads = [[f"vision:a0.h{i}", f"vision:a1.h{j}"] for i in range(4) for j in range(4)]  # of two layers: by hooks
+wb.measure(runs, wb.ablations(heads, "zero"), kind="zero ablation")
 print(runs.batch_tokens, budget, int(peak_memory_mb() * 1e6))
 """
 
