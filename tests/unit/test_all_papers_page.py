@@ -151,6 +151,7 @@ def test_an_error_on_another_model_says_that_the_paper_needs_what_the_model_lack
 
 def test_every_link_to_a_method_has_its_entry_and_the_notebook_is_a_file(found):
     page = papers_page(found)
+    assert all(page.count(f'href="#{one.name}"') and f'id="{one.name}"' in page for one in found.results)
     methods = set(re.findall(r'href="#(method-[^"]+)"', page))
     assert methods and methods == set(re.findall(r'id="(method-[^"]+)"', page))
     assert {f"method-{use}" for use in uses_of(find_paper("pine").module)} <= methods

@@ -172,7 +172,7 @@ def rank_maskings(
     Example:
         >>> import torch
         >>> cross = torch.tensor([[[0.5, 0.5]], [[0.9, 0.1]]]).reshape(1, 1, 2, 2, 1)  # head 1 looks at patch 0
-        >>> looks = PictureLooks(own=torch.eye(2).reshape(1, 1, 1, 2, 2), cross=cross)
+        >>> looks = PictureLooks(own=torch.eye(2).expand(1, 1, 2, 2, 2), cross=cross)
         >>> rank_maskings(looks, [0], torch.tensor([[[True, False]]]))[0]
         ConceptMasking(layer=0, head=1, own_layer=0, power=0, threshold=0.3)
     """

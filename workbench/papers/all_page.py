@@ -186,11 +186,7 @@ def _overview(found: Results) -> str:
     )
     titles = {result.name: title_of(result) for result in found.results}
     rows = [{**row, "paper": titles[str(row["paper"])]} for row in time_rows(found)]
-    table = table_html(rows)
-    for name, title in titles.items():
-        cell = 'data-column="paper">'
-        link = f'<a href="#{escape(name)}">{escape(title)}</a>'
-        table = table.replace(f"{cell}{escape(title)}</td>", f"{cell}{link}</td>", 1)
+    table = table_html(rows, links={title: f"#{name}" for name, title in titles.items()})
     return f'{text_html(said)}<div class="wide">{table}</div>'
 
 

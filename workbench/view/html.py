@@ -31,20 +31,34 @@ def short(value: Any) -> str:
 
 
 def table_html(
-    rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None, caption: str = ""
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    columns: Sequence[str] | None = None,
+    caption: str = "",
+    colors: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> str:
-    """Return rows of equal keys as an HTML table; numbers right-aligned with three digits, all text escaped."""
+    """Return rows of equal keys as an HTML table; numbers right-aligned with three digits, all text escaped.
+
+    Args:
+        colors: Texts of cells -> the colour that they are written in, bold.
+        links: Texts of cells -> the address that they lead to.
+    """
     names = list(columns) if columns is not None else list(dict.fromkeys(k for row in rows for k in row))
     numeric = {name: _is_numeric(row.get(name) for row in rows) for name in names}
     texts = [short(row.get(name)) for row in rows for name in names if not numeric[name]]
     # Notebooks align every cell right; text is read from the left.
     kind = {name: ' class="num"' if numeric[name] else ' style="text-align:left"' for name in names}
     head = "".join(f"<th{kind[n]}>{escape(n)}</th>" for n in names)
-    cells = {name: f'{kind[name]} data-column="{escape(name)}"' for name in names}
-    body = "".join(
-        "<tr>" + "".join(f"<td{cells[n]}>{escape(short(row.get(n)))}</td>" for n in names) + "</tr>"
-        for row in rows
-    )
+
+    def cell(name: str, value: Any) -> str:
+        text = short(value)
+        color, link = (colors or {}).get(text), (links or {}).get(text)
+        inner = f'<a href="{escape(link)}">{escape(text)}</a>' if link else escape(text)
+        inner = f'<b style="color:{escape(color)}">{inner}</b>' if color else inner
+        return f'<td{kind[name]} data-column="{escape(name)}">{inner}</td>'
+
+    body = "".join("<tr>" + "".join(cell(n, row.get(n)) for n in names) + "</tr>" for row in rows)
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
     of = "texts" if _long(texts) else "rows"
     return f'<table class="{of}">{above}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
