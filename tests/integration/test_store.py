@@ -471,6 +471,15 @@ def in_memory_calls(runs):
     }
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, as in a terminal: a process that was started in the background may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("name", ["ablate", "path", "score"])
 def test_an_interrupted_call_in_memory_goes_on(runs, name):
     call = in_memory_calls(runs)[name]
@@ -491,6 +500,7 @@ def test_an_interrupted_call_in_memory_goes_on(runs, name):
     assert not unfinished()  # forgotten once it is done
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_nothing_is_kept_of_a_model_that_somebody_changed_or_of_an_error(runs):
     def fail(done, total, what=""):
         raise ValueError("not an interruption")
