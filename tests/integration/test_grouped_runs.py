@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from workbench.edits.kinds import Rows
 from workbench.edits.measure import measure_edit
+from workbench.engine.direct_logits import direct_logits
+from workbench.engine.explained_edge import why
 from workbench.engine.of_task import paired_runs
 from workbench.evaluate.completeness import completeness
 from workbench.evaluate.faithfulness import faithfulness
@@ -48,3 +51,23 @@ def test_pairs_of_a_task_are_as_they_were(model):
     assert "clusters" not in faithfulness(circuit, runs).to_dict()
     chosen = score(runs, "eap").keep("5%")
     assert stability(chosen, runs, draws=2, refits=0).note == ""
+
+
+def test_errors_of_logits_and_reasons_count_groups_not_pairs(model):
+    runs = paired_runs(model, corrupted_twice())  # the clean run of pairs i and i + 8 is one
+    parts, reason = direct_logits(runs, ablation=None), why(runs, "a2.h2->logits")
+
+    def by_hand(values):
+        return values[:8].std(ddof=1) / 8**0.5
+
+    assert (
+        np.allclose(parts.values[:, :8], parts.values[:, 8:], atol=1e-4) and parts.to_dict()["clusters"] == 8
+    )
+    told = {row["part"]: row["stderr"] for row in parts.rows()}
+    assert told == pytest.approx(dict(zip(parts.labels, map(by_hand, parts.values), strict=True)), rel=1e-3)
+    assert parts.lens.rows()[-1]["stderr"] == pytest.approx(by_hand(parts.lens.values[-1]), rel=1e-3)
+    terms = reason.rankings[0]
+    told = {row["term"]: row["stderr"] for row in terms.rows()}
+    assert told == pytest.approx(
+        dict(zip(terms.labels, map(by_hand, terms.values), strict=True)), rel=1e-3, abs=1e-5
+    )

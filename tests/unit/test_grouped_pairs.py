@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from workbench.circuits.show.page_details import under_ablations
 from workbench.core.stats.dependent_pairs import cluster_means, pairs_said
 from workbench.core.stats.intervals import pair_resamples, resamples
 from workbench.core.stats.student import clustered_interval, standard_errors
@@ -102,3 +103,12 @@ def test_pairs_of_a_cluster_are_drawn_together_and_single_ones_as_ever():
 def test_means_of_clusters_by_hand():
     assert cluster_means(np.array([1.0, 5.0, 3.0]), ["a", "b", "a"]).tolist() == [2.0, 5.0]
     assert cluster_means(np.array([1.0, 5.0, 3.0]), ()).tolist() == [1.0, 5.0, 3.0]
+
+
+def test_the_page_of_a_circuit_draws_ablations_with_the_groups_of_its_pairs():
+    values, clusters = drawn(np.random.default_rng(4)), np.arange(GROUPS).repeat(SIZE).tolist()
+    row = {"circuit": values, "nothing": 0 * values}
+    evidence = {"scores": {"model": 0 * values + 1}, "ablations": {"mean": row}}
+    (told,) = under_ablations(evidence, clusters)
+    assert (told["from"], told["to"]) == pytest.approx(ends(faithful(values, clusters)))
+    assert told["to"] - told["from"] > 1.5 * np.ptp(ends(faithful(values, ())))

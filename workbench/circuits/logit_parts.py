@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from workbench.core.errors import ShapeError, unknown
 from workbench.core.show import Shown
+from workbench.core.stats.dependent_pairs import independent_of, pairs_said
 from workbench.core.stats.student import standard_errors
 from workbench.core.text import printable
 
@@ -27,16 +28,18 @@ class Lens:
         values: The metric of the stream through its own norm and the unembedding: the logit lens.
         frozen: The same through the norm as it is in the whole model: what the parts so far add up to.
         right: Where the best correct answer beats every incorrect one, through the stream's own norm.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
     """
 
     labels: tuple[str, ...]
     values: Float[np.ndarray, "stream pair"]
     frozen: Float[np.ndarray, "stream pair"]
     right: Bool[np.ndarray, "stream pair"]
+    clusters: tuple[int, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per stream: the lens, its standard error, the frozen norm's, the share that is right."""
-        errors = standard_errors(self.values)
+        errors = standard_errors(self.values, self.clusters)
         return [
             {
                 "stream": label,
@@ -89,6 +92,7 @@ class LogitParts(Shown, shown_in="workbench.circuits.show.logit_parts"):
         lens: What the stream says layer by layer.
         carried: By position, of heads alone.
         errors: How far sums are from the model's own numbers.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
     """
 
     by: By
@@ -107,6 +111,7 @@ class LogitParts(Shown, shown_in="workbench.circuits.show.logit_parts"):
     errors: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    clusters: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.labels), len(self.total))
@@ -139,13 +144,19 @@ class LogitParts(Shown, shown_in="workbench.circuits.show.logit_parts"):
         """Indices of the rows by the size of their mean, largest first; ties keep their order."""
         return tuple(int(i) for i in np.argsort(-np.abs(self.values.mean(1)), kind="stable"))
 
+    def errors_of(self, values: Float[np.ndarray, "*row pair"]) -> Float[np.ndarray, "*row"]:
+        """Return standard errors of means over the pairs; pairs that belong together count as one draw."""
+        return standard_errors(values, self.clusters)
+
     def rows(self, most: int | None = None) -> list[dict[str, Any]]:
         """Return the parts in order: direct, norm live, share of the metric, ablation effect, where a head looks.
 
         ``effect`` is what the metric loses when the part is ablated; None where there is nothing to ablate.
         """
-        total, errors, live = float(self.total.mean()), standard_errors(self.values), self.live.mean(1)
-        effects = None if self.effect is None else (self.effect.mean(1), standard_errors(self.effect))
+        total, live = float(self.total.mean()), self.live.mean(1)
+        errors, effects = self.errors_of(self.values), None
+        if self.effect is not None:
+            effects = self.effect.mean(1), self.errors_of(self.effect)
         found = []
         for i in self.order[:most]:
             mean = float(self.values[i].mean())
@@ -185,6 +196,11 @@ class LogitParts(Shown, shown_in="workbench.circuits.show.logit_parts"):
         """What is shown, for captions."""
         return f"direct contributions to {self.metric} on {self.task} in {self.model}, n={self.n_pairs}"
 
+    @property
+    def pairs_said(self) -> str:
+        """Say how many pairs there are, and in how many groups where they are grouped."""
+        return pairs_said(self.n_pairs, len(set(self.clusters)) or self.n_pairs)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values: means over pairs, every part and every stream."""
         by_place = self.carried
@@ -195,6 +211,7 @@ class LogitParts(Shown, shown_in="workbench.circuits.show.logit_parts"):
             "metric": self.metric,
             "unit": self.unit,
             "n_pairs": self.n_pairs,
+            **independent_of(self.clusters),
             "total": float(self.total.mean()),
             "frozen_norm_error": self.frozen_error,
             "ablation": self.ablation,

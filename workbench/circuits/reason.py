@@ -25,6 +25,7 @@ class Ranking:
         sums_to: What their sum is.
         labels: One address or place for each term.
         values: The term of every pair, in ``unit``.
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Ranking:
     unit: str
     labels: tuple[str, ...]
     values: Float[np.ndarray, "term pair"]
+    clusters: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.shape[0] != len(self.labels):
@@ -67,7 +69,13 @@ class Ranking:
 
     def rows(self, most: int | None = None) -> list[dict[str, Any]]:
         """Return the terms in order: mean, standard error, share of the sum, and the share of all up to this one."""
-        mean, share, errors, found, sofar = self.mean, self.share, standard_errors(self.values), [], 0.0
+        mean, share, errors, found, sofar = (
+            self.mean,
+            self.share,
+            standard_errors(self.values, self.clusters),
+            [],
+            0.0,
+        )
         for i in self.order[:most]:
             sofar += float(share[i])
             found.append(

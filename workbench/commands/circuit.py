@@ -76,6 +76,7 @@ def page_of_file(path: Path) -> str:
         path=str(path),
         details=find_details(path, circuit),
         evidence=None if judged is None else judged.document["evidence"],
+        clusters=() if judged is None else judged.document["pairs"].get("clusters") or (),
         annotations=find_annotations(path, circuit),
     )
     return text

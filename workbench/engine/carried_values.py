@@ -335,8 +335,12 @@ def _reason(runs: PairedRuns, asked: AskedEdge, seen: list[_Carried]) -> Reason:
     total = "what the head adds to the metric directly" if to_logits else "the edge's score, norms frozen"
     whose = "whose values are carried" if to_logits else "whose values are carried: all edges into this value"
 
+    clusters = runs.pairs.pairs.clusters
+
     def ranking(title: str, sums_to: str, labels: tuple[str, ...], values: np.ndarray) -> Ranking:
-        return Ranking(title=title, sums_to=sums_to, unit=unit, labels=labels, values=values)
+        return Ranking(
+            title=title, sums_to=sums_to, unit=unit, labels=labels, values=values, clusters=clusters
+        )
 
     rankings = [ranking("from which positions it is carried", total, *_by_place(seen, "by_key", order))]
     if not to_logits:

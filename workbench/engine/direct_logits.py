@@ -327,11 +327,18 @@ def _together(runs: PairedRuns, seen: Sequence[_Seen], by: By) -> LogitParts:
         values=joined("values"),
         live=joined("live"),
         total=joined("total"),
-        lens=Lens(labels=labels, values=joined("lens"), frozen=joined("frozen"), right=joined("right") > 0.5),
+        lens=Lens(
+            labels=labels,
+            values=joined("lens"),
+            frozen=joined("frozen"),
+            right=joined("right") > 0.5,
+            clusters=runs.pairs.pairs.clusters,
+        ),
         carried=carried,
         errors={name: max(one.errors[name] for one in seen) for name in seen[0].errors},
         notes=tuple(notes),
         provenance=runs.provenance(),
+        clusters=runs.pairs.pairs.clusters,
     )
 
 

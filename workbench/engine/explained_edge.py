@@ -194,8 +194,12 @@ def _reason(runs: PairedRuns, asked: AskedEdge, seen: list[_Seen]) -> Reason:
     mine = terms[:, u] if read == "q" else terms[:, :, u]
     other: Read = "k" if read == "q" else "q"
 
+    clusters = runs.pairs.pairs.clusters
+
     def ranking(title: str, sums_to: str, labels: tuple[str, ...], values: np.ndarray) -> Ranking:
-        return Ranking(title=title, sums_to=sums_to, unit=UNIT, labels=labels, values=values.T)
+        return Ranking(
+            title=title, sums_to=sums_to, unit=UNIT, labels=labels, values=values.T, clusters=clusters
+        )
 
     total = f"the score of the key over those that get the attention without {asked.source}"
     sides = {

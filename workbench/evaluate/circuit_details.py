@@ -132,12 +132,7 @@ def _of_parts(parts: LogitParts | None, head: str) -> dict[str, Any]:
         return {}
     row = parts.labels.index(head)
     values, found = parts.values[row], {}
-    found = {
-        "direct": _number(values.mean()),
-        "direct_stderr": _number(values.std(ddof=1) / len(values) ** 0.5),
-    }
-    if len(values) < 2:
-        found["direct_stderr"] = None
+    found = {"direct": _number(values.mean()), "direct_stderr": _number(parts.errors_of(values))}
     if parts.carried is None:
         return found
     looks = dict(zip(parts.carried.places, parts.carried.attention[row].tolist(), strict=True))

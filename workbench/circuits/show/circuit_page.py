@@ -39,6 +39,7 @@ def circuit_page(
     path: str = "",
     details: DetailsContent | None = None,
     evidence: Mapping[str, Any] | None = None,
+    clusters: Sequence[int] = (),
     annotations: Annotations | None = None,
 ) -> str:
     """A self-contained page to explore a circuit: no network, keyboard and mouse, light and dark.
@@ -52,6 +53,7 @@ def circuit_page(
         path: Where the circuit is, for the commands that the page shows.
         details: What was measured of its heads and edges, for the panel of what is clicked.
         evidence: Of its evaluation: how often each edge is found over bootstrap draws.
+        clusters: Of its evaluation: a number per pair, equal for pairs that are not independent.
         annotations: What was written on it: names, groups, colours, notes, places, hidden parts.
     """
     whole = circuit
@@ -70,7 +72,7 @@ def circuit_page(
         "details": page_details(whole, details, evidence or {}, path),
         **page_annotations(whole, annotations, path),
     }
-    under = under_ablations(evidence or {})
+    under = under_ablations(evidence or {}, clusters)
     return _framed(circuit, data, _page_body(circuit, whole, data["most"], under=under))
 
 

@@ -89,7 +89,7 @@ def _renamed(rows: list[dict[str, Any]], names: dict[str, str]) -> list[dict[str
 
 def _headline(found: LogitParts) -> str:
     return (
-        f"{found.model}, {found.task}, {found.n_pairs} pairs: {found.metric} {number(float(found.total.mean()))} "
+        f"{found.model}, {found.task}, {found.pairs_said}: {found.metric} {number(float(found.total.mean()))} "
         f"{found.unit}, which the parts below and biases sum to"
     )
 

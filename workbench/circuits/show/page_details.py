@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,8 +67,11 @@ def _roles(circuit: Circuit) -> dict[str, list[tuple[str, str]]]:
     }
 
 
-def under_ablations(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
+def under_ablations(evidence: Mapping[str, Any], clusters: Sequence[int] = ()) -> list[dict[str, Any]]:
     """Return the circuit's faithfulness under each ablation that its evaluation has, with 95 % intervals; one row each.
+
+    Args:
+        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
 
     Example:
         >>> row = {"circuit": [1.0, 2.0], "nothing": [0.0, 0.0]}
@@ -80,7 +83,7 @@ def under_ablations(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
         own = [
             np.array(x, dtype=float) for x in (row["circuit"], evidence["scores"]["model"], row["nothing"])
         ]
-        low, high, _ = ratio_interval(*own)
+        low, high, _ = ratio_interval(*own, clusters=clusters)
         rows.append(
             {
                 "ablation": name,
