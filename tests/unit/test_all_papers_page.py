@@ -15,11 +15,13 @@ from workbench.core.claims import judge, plain, untestable
 from workbench.core.errors import ModelError, RunError
 from workbench.core.strict_json import dump
 from workbench.papers import default_runs
-from workbench.papers.all_page import chart_of, main_claim, never_testable, papers_page, reasons, time_rows
+from workbench.papers.all_page import never_testable, papers_page, reasons, time_rows
 from workbench.papers.kinds import Findings
 from workbench.papers.quick import QUICK, unlike_default
 from workbench.papers.registry import find_paper
 from workbench.papers.result import Result, Results
+from workbench.papers.shown_claim import chart_of, main_claim, numbers_of, sides
+from workbench.papers.sixty import sixty
 from workbench.papers.uses import uses_of
 from workbench.view.few_bars import few_bars_svg
 
@@ -81,6 +83,36 @@ def test_the_chart_is_of_the_paper_s_own_claim_with_the_names_of_its_conditions(
     assert chart_of(other) == ""
     goes_on = judge("and better than others", "above", True, found=0.9, control=0.1, source="section 4")
     assert main_claim([goes_on, *CLAIMS]) is CLAIMS[2] and main_claim([CLAIMS[1], goes_on]) is goes_on
+
+
+def test_of_conditions_with_one_mean_the_bar_names_the_one_of_the_criterion():
+    rows = [
+        {"condition": name, "unit": unit, "mean": mean, "low": mean, "high": mean}
+        for name, unit, mean in (
+            ("no gate", "share", 0.75),
+            ("hits, gate", "share", 0.75),
+            ("all", "share", 0.5),
+            ("steps", "steps", 3.0),
+        )
+    ]
+    alike = judge("x", '"hits, gate" minus no gate above 0', False, found=0.75, control=0.75)
+    assert [side.name for side in sides(alike, rows)] == ["hits, gate", "no gate"]
+    alone = judge("x", "lost minus kept by chance at most 0", True, found=0.1, control=0.2)
+    assert [side.name for side in sides(alone, rows)] == ["lost", "kept by chance"]
+    words = judge("in words", "no gate minus all above 0", True, found="many", source="section 4")
+    slope = judge("a slope", "no gate falls with steps", True, found="many", source="section 4")
+    assert [side.value for side in sides(words, rows)] == [0.75, 0.5]
+    assert main_claim([slope, words], rows=rows) is words and main_claim([slope], rows=rows) is None
+
+
+def test_the_claim_that_a_paper_is_known_for_comes_first_and_is_one_of_its_claims(found):
+    assert main_claim(CLAIMS, known_for="a control") is CLAIMS[1]
+    for paper in sixty():
+        assert paper["says"].endswith(".")
+        assert paper.get("known for") in (None, *find_paper(paper["name"]).claims), paper["name"]
+    told = numbers_of(CLAIMS[2], found.results[0])
+    assert told["measured"] == "0.5 (own way)" and told["control"] == "0.25 (nothing)"
+    assert told["holds if"] == "above" and told["unit"] == "share"
 
 
 def test_bars_below_zero_end_at_zero_and_what_is_not_finite_is_left_out():

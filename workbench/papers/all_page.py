@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import workbench
 from workbench.core.claims import UNTESTABLE, JudgedClaim, counts
 from workbench.core.text import escape
+from workbench.model.builtin import PREFIX, names, read_card
 from workbench.papers.method_notes import anchor, methods_html
 from workbench.papers.quick import unlike_default
 from workbench.papers.registry import PAPERS
 from workbench.papers.result import Result, Results
+from workbench.papers.shown_claim import chart_of, numbers_of, shown_claim
 from workbench.papers.sixty import sixty
 from workbench.papers.uses import uses_of
-from workbench.view.bars import Bar
 from workbench.view.claims import claims_html
-from workbench.view.few_bars import few_bars_svg
-from workbench.view.html import results_page, short, table_html, text_html
-from workbench.view.pictures import Picture
-from workbench.view.text import number
+from workbench.view.html import facts_html, results_page, table_html, text_html
 
 NOTEBOOKS: Mapping[str, str] = {
     "retrieval-heads": "07_one_paper_another_model",
@@ -35,9 +32,6 @@ NOTEBOOKS: Mapping[str, str] = {
 """Notebooks that follow a paper."""
 WORDS = {"holds": "holds", "fails": "fails", UNTESTABLE: "cannot"}
 CANNOT_BE_HAD, LACKED = "cannot be had here", "lacking in this run"
-GO_ON = ("and ", "so ", "because ", "it ", "more than ")
-"""With these words a claim goes on from the one before it."""
-OURS = ("a control of ours", "an extension of ours")
 INTRO = """Each paper below says something about what attention does in a neural network. Here what it says is taken \
 apart into claims, and each claim is measured again on a small model that comes with the workbench (zoo:ioi and the \
 like; docs/zoo.md says what each can do). What would count as a yes was written down before anything was measured.
@@ -47,16 +41,38 @@ missing that the claim needs: recordings of brains, photographs, a model of seve
 does the task at all; the reason is given. A claim that fails here is a finding about these small models. It does not \
 say that the paper is wrong.
 
-Each chart has two bars: what was measured, and the control beside it, which is what one would see if the claim's idea \
-did nothing. Thin lines are 95 % intervals. A paper without \
-such a claim shows its first picture."""
+Each chart has two bars: in blue what was measured, in grey the control beside it, which is what one would see if the \
+claim's idea did nothing. Thin lines are 95 % intervals. The words under the bars are the unit. Whether more is \
+better depends on the claim: the line "holds if" says it. The claim of the chart is the one that the paper is best \
+known for if it was decided by two numbers, else the first that was. Which one that is was written down after \
+measuring, by what titles and summaries say, whatever the verdict. A paper without such a claim shows its first \
+picture."""
+WORDS_USED = {
+    "attention head": "a part of a layer with its own attention; a1.h2 is head 2 of layer 1, both counted from 0",
+    "pattern, map": "how the weights of attention are shared among the tokens of a text or the patches of a picture",
+    "patch": "a small square of a picture; it is to a model that sees what a token is to one that reads",
+    "control": "the same measurement with something else in place of the idea: random heads, another picture, nothing",
+    "n": "how many items a number is over: questions, pictures, texts, heads or trainings",
+    "95 % interval": "where the number would lie if other items of the same kind had been drawn (bootstrap)",
+    "A minus B above 0, interval included": "the whole interval of the difference lies above 0, not the number alone",
+    "p": "how often chance alone gives a number as large; a rule with p wants less than 0.05",
+    "training 1, training 2": "two trainings from different starts; a claim about a training must hold in each",
+    "frozen": "not trained further",
+    "imposed": "put on a model that was trained without it",
+    "hallucination": "the model says that something is there which is not",
+    "nats": "unit of loss, entropy and log probability (natural logarithm); 0.69 nats are one bit",
+    "AUROC": "how well a number tells two groups apart: 0.5 is chance, 1 is perfect",
+    "IOI": "naming the indirect object: When Mary and John went to the store, John gave a drink to -> Mary",
+}
+"""What words mean that stand in many claims."""
 QUICK = """This is a quick run: papers that take long were measured on fewer prompts, pictures or draws. Verdicts \
 marked quick can differ from those of a default run and are never taken into the list of papers."""
 
 
 def papers_page(found: Results) -> str:
     """Return the page, as HTML."""
-    parts = [("What this page shows", text_html(INTRO))]
+    words = _folded("Words that are used here", facts_html(WORDS_USED))
+    parts = [("What this page shows", text_html(INTRO) + words)]
     if any(map(changed, found.results)):
         parts.append(("A quick run", text_html(QUICK)))
     parts.append(("All papers", _overview(found)))
@@ -68,7 +84,6 @@ def papers_page(found: Results) -> str:
         parts.append(("The methods, function by function", _folded("All functions", methods)))
     if why := list(reasons(found)):
         parts.append(("Why claims cannot be tested here", _folded(f"{len(why)} reasons", table_html(why))))
-    parts.append(("Every claim", _folded(f"{len(found.rows())} claims", claims_html(found.rows()))))
     return results_page("Papers about attention, measured again", parts, lead=found.lead)
 
 
@@ -84,8 +99,13 @@ def changed(result: Result) -> tuple[str, ...]:
 
 def title_of(result: Result) -> str:
     """Return number and title of a paper."""
-    number_of = {paper["name"]: paper["number"] for paper in sixty()}.get(result.name)
+    number_of = _listed(result).get("number")
     return f"{number_of}. {result.title}" if number_of else result.title
+
+
+def _listed(result: Result) -> Mapping[str, Any]:
+    """What the list of sixty says of a paper."""
+    return next((paper for paper in sixty() if paper["name"] == result.name), {})
 
 
 def time_rows(found: Results) -> list[dict[str, Any]]:
@@ -123,50 +143,8 @@ def reasons(found: Results) -> Iterator[dict[str, Any]]:
             if claim.verdict == UNTESTABLE:
                 kind = CANNOT_BE_HAD if never_testable(result, claim) else LACKED
                 papers[kind, claim.why].append(result.name)
-    for (kind, why), names in sorted(papers.items(), key=lambda one: (one[0][0], -len(one[1]))):
-        yield {"kind": kind, "reason": why, "claims": len(names), "papers": ", ".join(dict.fromkeys(names))}
-
-
-def main_claim(claims: Sequence[JudgedClaim]) -> JudgedClaim | None:
-    """Return the claim of the chart: one that was decided by a number beside a control.
-
-    Those of the paper itself come before ours, and those that read well alone before those that go on from another.
-    """
-
-    def fits(claim: JudgedClaim) -> bool:
-        known = isinstance(claim.found, int | float) and isinstance(claim.control, int | float)
-        return claim.verdict != UNTESTABLE and known
-
-    def goes_on(claim: JudgedClaim) -> bool:
-        return claim.claim.startswith(GO_ON)
-
-    known = filter(fits, claims)
-    return min(known, key=lambda claim: (claim.source in OURS, goes_on(claim)), default=None)
-
-
-def chart_of(result: Result) -> str:
-    """Return a small chart of a paper's main claim beside its control; else its first picture; else nothing."""
-    claim = main_claim(result.findings.claims)
-    if claim is None:
-        pictures: list[Picture] = list(result.findings.pictures.values())
-        return pictures[0].svg() if pictures else ""
-    known = result.findings.tables.get("Conditions", [])
-    bars: list[Bar] = []
-    units = []
-    for value, usual in ((claim.found, "measured"), (claim.control, "control")):
-        row = next((row for row in known if _close(row.get("mean"), value)), {})
-        low, high = _float(row.get("low")), _float(row.get("high"))
-        bars.append((str(row.get("condition") or usual), _float(value), low, high, ""))
-        units.append(str(row.get("unit") or ""))
-    return few_bars_svg(bars, unit=next(filter(None, units), ""), title=claim.claim)
-
-
-def _close(one: Any, other: Any) -> bool:
-    return isinstance(one, int | float) and math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-
-
-def _float(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    for (kind, why), told in sorted(papers.items(), key=lambda one: (one[0][0], -len(one[1]))):
+        yield {"kind": kind, "reason": why, "claims": len(told), "papers": ", ".join(dict.fromkeys(told))}
 
 
 def _seconds(result: Result) -> float:
@@ -191,35 +169,45 @@ def _overview(found: Results) -> str:
 
 
 def _paper(result: Result, found: Results) -> str:
-    """What it said, what was found, a chart, and where to read on."""
-    said = result.about.split("\n\n")[0]
+    """What it said, what is asked here, what was found, a chart, and where to read on."""
+    first, *more = result.about.split("\n\n")
+    said = _listed(result).get("says", "")
+    parts = f"<h3>What the paper says</h3><p>{escape(said)}</p>" if said else ""
+    parts += f"<h3>What is asked here</h3><p>{escape(first)}</p>"
+    parts += _folded("How it is asked", text_html("\n\n".join(more))) if more else ""
     return (
-        f'<div class="paper" id="{escape(result.name)}"><div>'
-        f"<h3>What the paper says</h3><p>{escape(said)}</p>"
+        f'<div class="paper" id="{escape(result.name)}"><div>{parts}'
         f"<h3>What was found here</h3>{_found(result)}{_links(result, found)}</div>"
         f"<figure>{chart_of(result)}</figure></div>"
     )
 
 
 def _found(result: Result) -> str:
-    """The verdicts in a line, and the main claim with its numbers."""
+    """The verdicts in a line, the claim of the chart with its numbers, and all claims."""
     claims, other = result.findings.claims, changed(result)
     if not claims:
         return "<p>A survey: it has no claims of its own. Its report has the table of what it sorts.</p>"
     n = counts(claims)
     quick = f" Quick run: {', '.join(other)}." if other else ""
     line = (
-        f"<p>On {escape(result.model)}: of {len(claims)} claims "
+        f"<p>On {escape(_model(result.model))}: of {len(claims)} claims "
         f"{n['holds']} hold, {n['fails']} fail, {n[UNTESTABLE]} cannot be tested here.{escape(quick)}</p>"
     )
-    claim = main_claim(claims)
+    every = _folded(f"All {len(claims)} claims", claims_html(result.claim_rows()))
+    claim = shown_claim(result)
     if claim is None:
-        return line
+        return line + every
     word = (
         f'<b class="verdict {WORDS[claim.verdict]}">{escape(claim.verdict)}{" (quick)" if other else ""}</b>'
     )
-    numbers = f"{short(claim.here)}; control {number(float(claim.control or 0))}"
-    return f"{line}<p>The claim in the chart: {escape(claim.claim)}. It {word}: {escape(numbers)}.</p>"
+    told = f"<p>The claim in the chart: {escape(claim.claim)}. It {word}.</p>"
+    return line + told + facts_html(numbers_of(claim, result)) + every
+
+
+def _model(name: str) -> str:
+    """A model by its name, and what it is where it is one of ours."""
+    own = name.startswith(PREFIX) and name.removeprefix(PREFIX) in names()
+    return f"{name} ({read_card(name).title})" if own else name
 
 
 def _link(use: str) -> str:
@@ -243,10 +231,10 @@ def _methods(found: Results) -> str:
 def _links(result: Result, found: Results) -> str:
     """The report of the paper, the functions of its method, its notebook."""
     place = os.path.relpath(result.folder / "report.html", found.folder).replace(os.sep, "/")
-    parts = [f'<a href="{escape(place)}">All claims, criteria and pictures</a>']
+    parts = [f'<a href="{escape(place)}">All criteria, pictures, tables and controls</a>']
     used = uses_of(PAPERS.get(result.name).module) if result.name in PAPERS.ours() else ()
     if used:
-        parts.append(f"Method: {', '.join(map(_link, used))}")
+        parts.append(f"Functions that measure it: {', '.join(map(_link, used))}")
     if result.name in NOTEBOOKS:
         parts.append(f"Notebook: {_notebook(NOTEBOOKS[result.name], found.folder)}")
     typed = f"workbench replicate {result.name} -m {result.model}"
