@@ -16,7 +16,7 @@ from workbench.papers.method_notes import anchor, methods_html
 from workbench.papers.quick import unlike_default
 from workbench.papers.registry import PAPERS
 from workbench.papers.result import Result, Results
-from workbench.papers.shown_claim import chart_of, numbers_of, shown_claim
+from workbench.papers.shown_claim import chart_of, numbers_of, rule_of, shown_claim
 from workbench.papers.sixty import sixty
 from workbench.papers.uses import uses_of
 from workbench.view.claims import claims_html
@@ -178,8 +178,18 @@ def _paper(result: Result, found: Results) -> str:
     return (
         f'<div class="paper" id="{escape(result.name)}"><div>{parts}'
         f"<h3>What was found here</h3>{_found(result)}{_links(result, found)}</div>"
-        f"<figure>{chart_of(result)}</figure></div>"
+        f"<figure>{chart_of(result)}</figure></div>{_all_claims(result)}"
     )
+
+
+def _all_claims(result: Result) -> str:
+    """Every claim with its rule, folded; nothing for a survey."""
+    known = zip(result.claim_rows(), result.findings.claims, strict=True)
+    rows = [
+        {"claim": row.pop("claim"), "holds if": rule_of(claim.criterion), **row, "paper": row["paper"]}
+        for row, claim in known
+    ]
+    return _folded(f"All {len(rows)} claims of this paper", claims_html(rows)) if rows else ""
 
 
 def _found(result: Result) -> str:
@@ -193,15 +203,14 @@ def _found(result: Result) -> str:
         f"<p>On {escape(_model(result.model))}: of {len(claims)} claims "
         f"{n['holds']} hold, {n['fails']} fail, {n[UNTESTABLE]} cannot be tested here.{escape(quick)}</p>"
     )
-    every = _folded(f"All {len(claims)} claims", claims_html(result.claim_rows()))
     claim = shown_claim(result)
     if claim is None:
-        return line + every
+        return line
     word = (
         f'<b class="verdict {WORDS[claim.verdict]}">{escape(claim.verdict)}{" (quick)" if other else ""}</b>'
     )
     told = f"<p>The claim in the chart: {escape(claim.claim)}. It {word}.</p>"
-    return line + told + facts_html(numbers_of(claim, result)) + every
+    return line + told + facts_html(numbers_of(claim, result))
 
 
 def _model(name: str) -> str:

@@ -95,10 +95,26 @@ def numbers_of(claim: JudgedClaim, result: Result) -> dict[str, Any]:
         "n": claim.n,
         of: around,
         "p": "" if claim.p is None else number(claim.p),
-        "holds if": claim.criterion,
+        "holds if": rule_of(claim.criterion),
         "in the paper": "" if claim.paper is None else short(claim.paper),
         "why this rule": claim.reason,
     }
+
+
+def rule_of(criterion: str) -> str:
+    """Return a criterion as it is shown: one that every training has to meet is said once.
+
+    Example:
+        >>> rule_of('a minus b above 0, and "a, training 1" minus "b, training 1" above 0')
+        'a minus b above 0, and so in each training'
+    """
+    first, *more = criterion.split(", and ")
+    alike = all(_of_all(part) == _of_all(first) != part for part in more)
+    return f"{first}, and so in each training" if more and alike else criterion
+
+
+def _of_all(rule: str) -> str:
+    return re.sub(r", (?:training|pair) \d+", "", rule).replace('"', "")
 
 
 def sides(claim: JudgedClaim, rows: Sequence[Row]) -> tuple[ShownNumber, ShownNumber]:

@@ -7,7 +7,11 @@ from typing import Any
 
 from workbench.view.html import table_html
 
-_COLORS = {"holds": "#2c7a4b", "fails": "#b3401a", "cannot be tested here": "#6b6b6b"}
+_COLORS = {
+    "holds": "var(--yes, #2c7a4b)",
+    "fails": "var(--no, #b3401a)",
+    "cannot be tested here": "var(--open, #6b6b6b)",
+}
 
 
 def claims_html(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -37,7 +37,7 @@ NO_MEANS = {
     "stable": "Other pairs of the same task give another circuit: single edges of it are not to be trusted.",
     "specific": "Other tasks lose as much without it: it is of the model, not of this task.",
 }
-_COLORS = {"yes": "#2c7a4b", "no": "#b3401a", "open": "#6b6b6b"}
+_COLORS = {"yes": "var(--yes, #2c7a4b)", "no": "var(--no, #b3401a)", "open": "var(--open, #6b6b6b)"}
 
 
 @card(Judgement)
