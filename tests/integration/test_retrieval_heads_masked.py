@@ -14,10 +14,11 @@ import torch
 
 from workbench.core.errors import OptionError
 from workbench.edits.masked_heads import Masking, mask, mean_output, recalls
-from workbench.heads.alike import masked_choice, matched_to, rest
+from workbench.heads.alike import least_loss, lost_by_context, masked_choice, matched_to, rest
 from workbench.heads.retrieval import random_needles, retrieval_scores
 from workbench.model.open import open_model
 from workbench.papers.kit import Conditions, judge_all
+from workbench.papers.kit.refusals import tell_all
 from workbench.papers.retrieval_heads import (
     CLAIMS,
     KNOWN,
@@ -25,7 +26,6 @@ from workbench.papers.retrieval_heads import (
     MASKED,
     PLAIN,
     RANDOM,
-    of_contexts,
 )
 
 
@@ -119,7 +119,10 @@ def table(masked: float, random: float, *, n: int = 16, draws: int = 30) -> Cond
     c, jitter = Conditions(), np.random.default_rng(0).uniform(-0.01, 0.01, (draws, n))
     c[PLAIN], c[MASKED] = np.ones(n), np.full(n, masked)
     c.draws[RANDOM] = list(np.full((draws, n), random) + jitter)
-    of_contexts(c, [32 if i % 2 else 64 for i in range(n)])
+    rows = lost_by_context(
+        [32 if i % 2 else 64 for i in range(n)], {k: c[k] for k in (PLAIN, MASKED, RANDOM)}
+    )
+    tell_all(c, {"least loss at a length": least_loss(rows)})
     return c
 
 

@@ -106,8 +106,8 @@ def test_scores_that_do_not_vary_are_correlated_with_nothing():
         )
 
     here, there = scores(np.random.default_rng(0).random((3, 4))), scores(np.zeros((3, 4)))
-    assert correlation(here, here, seed=0, draws=20)["r"] == pytest.approx(1.0)
-    assert "the same score" in correlation(here, there, seed=0, draws=20)  # r was NaN, p 1 / 21
+    assert correlation(here, here, seed=0, draws=20).value == pytest.approx(1.0)
+    assert "the same score" in correlation(here, there, seed=0, draws=20).why  # r was NaN, p 1 / 21
 
 
 def test_a_row_of_a_model_is_its_scores_counted_by_hand():

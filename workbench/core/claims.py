@@ -16,6 +16,31 @@ UNTESTABLE: Verdict = "cannot be tested here"
 VERDICTS: tuple[Verdict, ...] = ("holds", "fails", UNTESTABLE)
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """What a library function measured for claims: a number, one value per item, or such values of several draws.
+
+    Attributes:
+        value: A number or a word; an array with one value per item; a list of arrays, one for each draw. None, or no
+            items, where it could not be measured.
+        n: How many items a number is over.
+        control: That of its control, or a word.
+        p: That of a test against chance.
+        around: Ends of the 95 % interval of a number.
+        unit, within: Of values per item: what they are, and what they can be.
+        why: Why there is none.
+    """
+
+    value: Any
+    n: int | None = None
+    control: Any = None
+    p: float | None = None
+    around: tuple[float, float] | None = None
+    unit: str = ""
+    within: tuple[float, float] | None = None
+    why: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JudgedClaim:
     """One claim of the paper and what was found here.

@@ -20,6 +20,7 @@ from workbench.heads.decoding import decode
 from workbench.heads.retrieval import Needle, batches, recalls_of
 from workbench.model.hooks import hook_name
 from workbench.model.probe import record
+from workbench.view.pictures import Heatmap
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -174,3 +175,13 @@ class Masking:
             own = [r for key, r in zip(keys, flat, strict=True) if key == (context, depth)]
             found[depths.index(depth), contexts.index(context)] = 100 * np.mean(own)
         return found, depths, contexts
+
+    def picture(self, heads: Sequence[str], samples: Mapping[tuple[int, int], Sequence[Needle]]) -> Heatmap:
+        """Draw ``grid``: recall in percent by the needle's depth and the length of the text."""
+        percent, *sides = self.grid(heads, samples)
+        axes = {
+            "row_title": "depth of the needle, %",
+            "column_title": "words in the text",
+            "unit": "% recalled",
+        }
+        return Heatmap.of(percent, *([*map(str, side)] for side in sides), **axes)

@@ -6,7 +6,7 @@ Source: Merullo, Eickhoff and Pavlick 2023, arXiv:2310.08744, section 5.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,25 +16,13 @@ import torch
 from torch import Tensor
 
 from workbench.circuits.addresses import parse_node
-from workbench.circuits.verdicts.statistics import SHARE, mean_interval
 from workbench.edits.rows import Rows
 from workbench.engine.paired_runs import PairedRuns, align_to
-from workbench.model.hooks import forward, hook_name
+from workbench.model.hooks import hook_name
 from workbench.model.pattern_rows import looked
+from workbench.model.probe import record
 from workbench.tasks.pairs import Pair, Span
 from workbench.tasks.words import COLORS
-
-Columns = tuple[str, ...]
-
-
-def wrong_colors(n: int) -> Columns:
-    """Return names of the positions of the wrong colors in a scene of ``n`` objects."""
-    return tuple(f"wrong color {i}" for i in range(1, n))
-
-
-def wrong_objects(n: int) -> Columns:
-    """Return names of the positions of the objects that are not asked about."""
-    return tuple(f"wrong object {i}" for i in range(1, n))
 
 
 def scene_runs(runs: PairedRuns) -> PairedRuns:
@@ -75,32 +63,9 @@ def scene_of(text: str) -> list[tuple[str, Span, Span]]:
     ]
 
 
-def forced(heads: Sequence[str], columns: Columns) -> Rows:
+def forced(heads: Sequence[str], columns: Sequence[str | int]) -> Rows:
     """At the last position these heads look at the columns alone, in equal parts."""
-    return Rows(heads=tuple(heads), operation="set", queries=("end",), keys=columns)
-
-
-def heads_of(kinds: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the heads of several kinds, each once, in their order.
-
-    Example:
-        >>> heads_of({"inhibition": ("a0.h0", "a0.h1"), "negative": ("a0.h0",)})
-        ('a0.h0', 'a0.h1')
-    """
-    return tuple(dict.fromkeys(head for some in kinds.values() for head in some))
-
-
-def forced_in_parts(kinds: Mapping[str, Sequence[str]], columns: Columns) -> dict[str, Rows]:
-    """Return an edit for each kind of heads alone, and for each head alone, where there are several.
-
-    Example:
-        >>> list(forced_in_parts({"inhibition": ("a0.h0", "a0.h1"), "negative": ()}, ("wrong color 1",)))
-        ['a0.h0 only', 'a0.h1 only']
-    """
-    heads = heads_of(kinds)
-    parts = {f"{kind} only": some for kind, some in kinds.items() if all(kinds.values())}
-    parts |= {f"{head} only": (head,) for head in heads if len(heads) > 1}
-    return {name: forced(some, columns) for name, some in parts.items()}
+    return Rows(heads=tuple(heads), operation="set", queries=("end",), keys=tuple(columns))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,22 +77,15 @@ class SceneAnswers:
         top: It has the largest of the whole vocabulary.
         attention: Head -> ``(pair, 2)`` attention from the last position to the correct and to all wrong colors, of
             what it gives to keys.
-        clusters: A number per pair, equal for pairs that are not independent; empty where all are.
     """
 
     among: np.ndarray
     top: np.ndarray
     attention: dict[str, np.ndarray]
-    clusters: tuple[int, ...] = ()
 
     def lost(self, then: SceneAnswers) -> np.ndarray:
         """Say of every pair that is answered rightly among the colors whether ``then`` it no longer is."""
         return then.among[self.among == 1] == 0
-
-    def accuracy(self, *, seed: int = 0) -> dict[str, float]:
-        """Share right among the scene's colors with its 95 % interval, and of the whole vocabulary."""
-        low, high, _ = mean_interval(self.among, within=SHARE, clusters=self.clusters, seed=seed)
-        return {"among": float(self.among.mean()), "low": low, "high": high, "top": float(self.top.mean())}
 
 
 @torch.no_grad()
@@ -141,11 +99,9 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
     among, top = (np.zeros(runs.n_pairs) for _ in range(2))
     attention = {head: np.zeros((runs.n_pairs, 2)) for head in watch}
     for batch in runs.batches:
-        seen: dict[int, Tensor] = {}
-        keep = [(hook_name("pattern", n), _keeper(seen, n)) for n in {parse_node(h).depth for h in watch}]
-        held = nullcontext() if edit is None else edit.on(runs.model, at=batch.at)
-        with held, runs.model.hooks(fwd_hooks=keep):
-            logits = forward(runs.model, batch.prompt("clean"), last_only=False)
+        patterns = sorted({hook_name("pattern", parse_node(head).depth) for head in watch})
+        with nullcontext() if edit is None else edit.on(runs.model, at=batch.at):
+            logits, seen = record(runs.model, batch.prompt("clean"), patterns)
         rows = torch.arange(len(batch))
         last = logits[rows, batch.answer_pos].double()
         best = last.gather(1, batch.answers.correct).masked_fill(~batch.answers.correct_mask, -torch.inf)
@@ -154,16 +110,11 @@ def answers(runs: PairedRuns, edit: Rows | None = None, *, watch: Sequence[str] 
         top[batch.index] = (best.amax(1) >= last.amax(1)).cpu().numpy()
         for head in watch:
             layer, index = parse_node(head).place
-            row = looked(seen[layer][rows, index, batch.answer_pos]).nan_to_num()  # (pair, key)
+            row = looked(
+                seen[hook_name("pattern", layer)][rows, index, batch.answer_pos]
+            ).nan_to_num()  # (pair, key)
             attention[head][batch.index] = _to_colors(row, batch, rows)
-    return SceneAnswers(among=among, top=top, attention=attention, clusters=runs.pairs.pairs.clusters)
-
-
-def _keeper(seen: dict[int, Tensor], layer: int):
-    def keep(tensor: Tensor, hook) -> None:
-        seen[layer] = tensor.detach()
-
-    return keep
+    return SceneAnswers(among=among, top=top, attention=attention)
 
 
 def _to_colors(row: Tensor, batch, rows: Tensor) -> np.ndarray:
@@ -200,55 +151,3 @@ def _recolored(pair: Pair, number: int) -> Pair:
     }
     shown = new.capitalize() if correct[0].isupper() else new
     return replace(pair, corrupted=corrupted, incorrect=(f" {shown}",), positions=spans)
-
-
-def mean_change(
-    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], heads: Sequence[str], column: int
-) -> np.ndarray:
-    """Return how much more attention heads give to a column of ``SceneAnswers.attention``, mean over the heads.
-
-    Returns:
-        One value per pair, in points of attention (hundredths), above 0 where they look there more.
-
-    Example:
-        >>> before, after = {"a1.h0": np.array([[0.25, 0.5]])}, {"a1.h0": np.array([[0.5, 0.25]])}
-        >>> mean_change(before, after, ["a1.h0"], 0).tolist()
-        [25.0]
-    """
-    return 100 * np.mean([after[head][:, column] - before[head][:, column] for head in heads], 0)
-
-
-def color_movers(
-    attention: Mapping[str, np.ndarray],
-    writers: Sequence[str],
-    shares: Mapping[str, float],
-    *,
-    looks: float = 0.3,
-) -> list[str]:
-    """Return the heads that write the right color and look at the colors of a scene.
-
-    Args:
-        attention: Of ``SceneAnswers``; other heads are left out.
-        writers: Heads in the order in which they are returned.
-        shares: What each writes, above 0 for the right color.
-        looks: Least mean attention to all colors together.
-
-    Example:
-        >>> at = {"a1.h0": np.array([[0.25, 0.5]]), "a1.h1": np.array([[0.0, 0.1]])}
-        >>> color_movers(at, ["a1.h1", "a1.h0", "a0.h0"], {"a1.h0": 0.2, "a1.h1": 0.4, "a0.h0": 0.1})
-        ['a1.h0']
-    """
-    written = [head for head in writers if shares[head] > 0 and head in attention]
-    return [head for head in written if attention[head].sum(1).mean() >= looks]
-
-
-def moved_to_the_right(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Say of every head how much attention moves from the wrong colors to the right one, mean over pairs.
-
-    Example:
-        >>> before, after = {"a1.h0": np.array([[0.25, 0.5]])}, {"a1.h0": np.array([[0.5, 0.25]])}
-        >>> moved_to_the_right(before, after)
-        {'a1.h0': 0.5}
-    """
-    changes = {head: (after[head] - before[head]).mean(0) for head in before}
-    return {head: float(change[0] - change[1]) for head, change in changes.items()}

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.core.errors import WorkbenchError
+from workbench.core.claims import Quantity
+from workbench.core.errors import TaskError, WorkbenchError
 from workbench.engine.paired_runs import PairedRuns
 from workbench.evaluate.roles import attention_to
 from workbench.heads import rounds
@@ -32,22 +33,60 @@ class TaskCircuits:
         """Return one row per task, round and head kept."""
         return [{"task": name} | row for name, one in self.circuits.items() for row in one.rows()]
 
+    def of(self, name: str) -> rounds.TaskCircuit:
+        """Return the heads of a task.
+
+        Raises:
+            TaskError: if it has no circuit, with the reason.
+        """
+        if name not in self.circuits:
+            why = self.reasons.get(name, f"no circuit of {name} was asked for")
+            raise TaskError(why, hint=f"the tasks with circuits are {', '.join(self.circuits) or 'none'}")
+        return self.circuits[name]
+
     def shared_with(self, name: str) -> dict[str, rounds.HeadOverlap]:
         """Say of every other task what heads it shares with this one."""
-        own = self.circuits[name]
+        own = self.of(name)
         others = {task: one for task, one in self.circuits.items() if task != name}
         return {task: rounds.overlap(own.heads, one.heads, own.n_heads) for task, one in others.items()}
 
     def writers(self, here: str, there: str) -> rounds.SharedWriters:
         """Say which heads write the answers of two tasks, and which of them look at the answer in both."""
-        looks = [self.looks[here], self.looks[there]]
-        return rounds.shared_writers(self.circuits[here], self.circuits[there], looks)
+        circuits = self.of(here), self.of(there)
+        return rounds.shared_writers(*circuits, [self.looks[here], self.looks[there]])
+
+    def compared(self, here: str, there: str, *, again: str = "") -> dict[str, Quantity]:
+        """Return what two tasks share, beside chance and beside all others; and the writers that look in both.
+
+        Args:
+            again: The first task on other prompts, the most that can be shared.
+
+        Raises:
+            TaskError: if one of the two has no circuit.
+        """
+        wrote, shared = self.writers(here, there), self.shared_with(here)
+        mine, same = shared.pop(there), shared.pop(again, None)
+        chance = f"chance {mine.chance:.2f}" + (f"; {again} {same.jaccard:.2f}" if same else "")
+        most = max((one.jaccard for one in shared.values()), default=None)
+        told = f"writers of {here} {', '.join(wrote.here)}; of {there} {', '.join(wrote.there)}"
+        return {
+            "overlap of both circuits": Quantity(mine.jaccard, mine.of, chance, mine.p),
+            "largest overlap of a control task": Quantity(
+                most,
+                len(shared),
+                ", ".join(f"{name} {one.jaccard:.2f}" for name, one in shared.items()),
+                why="the model does none of the control tasks",
+            ),
+            "heads that write and look at the answer in both": Quantity(
+                len(wrote.looking), len({*wrote.here, *wrote.there}), told
+            ),
+        }
 
 
 def circuits_of_tasks(
     runs: Mapping[str, Callable[[], PairedRuns]],
-    least: float,
     *,
+    least: float = 0.9,
     answers: Mapping[str, str],
     looks: float = 0.3,
     begin: Callable[[PairedRuns], PairedRuns] = lambda runs: runs,
@@ -67,7 +106,7 @@ def circuits_of_tasks(
         >>> import workbench as wb
         >>> model = wb.open_model("zoo:truth-induction")
         >>> runs = {task: lambda task=task: wb.paired_runs(model, task, n=4) for task in ("induction", "ioi")}
-        >>> found = circuits_of_tasks(runs, 0.9, answers={}, rounds=1, at_least=1)
+        >>> found = circuits_of_tasks(runs, answers={}, rounds=1, at_least=1)
         >>> found.circuits["induction"].heads, list(found.reasons)
         (('a1.h0',), ['ioi'])
     """

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from workbench.core.claims import Rows
+from workbench.core.claims import Quantity, Rows
 from workbench.core.errors import OptionError
 from workbench.core.stats.agreement import pearson
 from workbench.core.stats.intervals import resamples
 from workbench.core.stats.matched import layer_of, matched_heads
+from workbench.core.stats.multiplicity import holm
 from workbench.core.stats.permutation import p_above, sign_test_p
-from workbench.heads.retrieval import RetrievalScores
+from workbench.heads.retrieval import THRESHOLD, RetrievalScores
 
 
 def rest(scores: RetrievalScores, top: Sequence[str]) -> list[str]:
@@ -32,34 +33,37 @@ def rest(scores: RetrievalScores, top: Sequence[str]) -> list[str]:
 
 def correlation(
     here: RetrievalScores, there: RetrievalScores | str, *, seed: int, draws: int = 2000
-) -> dict[str, Any] | str:
-    """Pearson's r of two models' scores head by head, with a permutation test of heads within their layer.
+) -> Quantity:
+    """Return Pearson's r of two models' scores head by head, with a permutation test of heads within their layer.
 
-    Within the layer: which layer retrieves is no news about heads. Or why there is none.
+    Within the layer: which layer retrieves is no news about heads. Its control is r of the layers alone.
+
+    Args:
+        there: The other model's scores, or why it has none.
     """
-    if isinstance(there, str):
-        return there
-    if here.score.shape != there.score.shape:
-        return (
-            f"{here.score.shape[0]} layers of {here.score.shape[1]} heads against {there.score.shape[0]} of "
-            f"{there.score.shape[1]}: heads have no counterparts"
-        )
-    if not (here.counted.any() and there.counted.any()):
-        return "one of the models answers no needle"
+    if why := there if isinstance(there, str) else _no_counterparts(here, there):
+        return Quantity(None, why=why)
+    assert not isinstance(there, str)
     a, b = here.score, there.score
     r = pearson(a.ravel(), b.ravel())
     if not np.isfinite(r):
-        return "one of the models gives every head the same score, with which nothing can be correlated"
+        return Quantity(
+            None,
+            why="one of the models gives every head the same score, with which nothing can be correlated",
+        )
     rng = np.random.default_rng([seed, 3])
     null = np.array([pearson(a.ravel(), rng.permuted(b, axis=1).ravel()) for _ in range(draws)])
-    low, high = _interval(here, there, seed)
-    return {
-        "r": r,
-        "low": low,
-        "high": high,
-        "p": p_above(r, null),
-        "r of layers alone": float(null.mean()),
-    }
+    around = _interval(here, there, seed)
+    return Quantity(r, control=float(null.mean()), p=p_above(r, null), around=around)
+
+
+def _no_counterparts(here: RetrievalScores, there: RetrievalScores) -> str:
+    if here.score.shape != there.score.shape:
+        sides = (
+            f"{layers} layers of {heads} heads" for layers, heads in (here.score.shape, there.score.shape)
+        )
+        return f"{' against '.join(sides)}: heads have no counterparts"
+    return "" if here.counted.any() and there.counted.any() else "one of the models answers no needle"
 
 
 def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple[float, float]:
@@ -87,6 +91,31 @@ def model_row(name: str, scores: RetrievalScores | str) -> dict[str, Any]:
         "at the threshold": len(scores.heads()),
         "which": ", ".join(scores.heads()[:6]),
         "highest": float(np.nan_to_num(scores.score).max()),
+    }
+
+
+def fewest_heads(models: Iterable[RetrievalScores | str], answered: float) -> Quantity:
+    """Return the fewest retrieval heads of the models that answer this share of the needles, and how many they are."""
+    known = [one for one in models if not isinstance(one, str) and one.counted.mean() >= answered]
+    return Quantity(
+        min((len(one.heads()) for one in known), default=None), len(known), why="no model answers"
+    )
+
+
+def copying(scores: RetrievalScores, *, seed: int) -> dict[str, Quantity]:
+    """Return what share of the heads copy at all, never, or most of the needle; and how many copy how often."""
+    score, n, at_all = scores.score, scores.score.size, scores.score >= THRESHOLD
+    chance, active = np.mean([1 / len(s.prompt) for s in scores.samples]), scores.frequency[at_all]
+    control, around = (
+        f"{chance:.3f} (a head that looks anywhere)",
+        share_interval(scores, THRESHOLD, seed=seed),
+    )
+    return {
+        "share of heads at the threshold": Quantity(at_all.mean(), n, control, around=around),
+        "share of heads that never copy": Quantity((score == 0).mean(), n),
+        "share of heads with a score above one half": Quantity((score > 0.5).mean(), n),
+        "heads that copy in every sample": Quantity(int((active == 1).sum()), int(scores.counted.sum())),
+        "heads that copy in less than 95 % of samples": Quantity(int((active < 0.95).sum())),
     }
 
 
@@ -148,3 +177,11 @@ def lost_by_context(contexts: Sequence[int], recall: Mapping[str, np.ndarray]) -
         row = {"context": context, **means, "lost beyond matched": float(extra[at].mean())}
         rows.append({**row, "p": sign_test_p(extra[at]), "n": int(at.sum())})
     return rows
+
+
+def least_loss(rows: Rows) -> Quantity:
+    """Return the least loss beyond matched heads of all lengths, with the largest p, corrected for them (Holm)."""
+    p = holm([row["p"] for row in rows]).max()
+    return Quantity(
+        min(row["lost beyond matched"] for row in rows), sum(row["n"] for row in rows), p=float(p)
+    )

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from workbench.core.claims import Quantity
 from workbench.core.errors import OptionError, ShapeError, TaskError
 from workbench.core.progress import Progress
 from workbench.heads.decoding import Decoded, decode, forced
@@ -269,12 +270,8 @@ def recalls_of(texts: Sequence[Sequence[int]], samples: Sequence[Answerable]) ->
 
 
 def invented(
-    texts: Sequence[Sequence[int]],
-    samples: Sequence[Answerable],
-    kind: Collection[int],
-    *,
-    least: int = 10,
-) -> tuple[float, float, int]:
+    texts: Sequence[Sequence[int]], samples: Sequence[Answerable], kind: Collection[int], *, least: int = 10
+) -> dict[str, Quantity]:
     """Say of the wrong tokens that were written whether they are made up: of the right kind, and from nowhere.
 
     Args:
@@ -282,36 +279,25 @@ def invented(
         least: So many wrong tokens are needed.
 
     Returns:
-        The share of the wrong tokens that are of this kind, the share that stand in the prompt, and how many there are.
-
-    Raises:
-        TaskError: for too few wrong tokens, or where answers are of no kind.
+        Which share of the wrong tokens is of the ``right kind``, and which stands ``in the text``; or why neither is
+        known.
 
     Example:
         >>> sample = Needle(prompt=(1, 8, 9), start=1, end=3)
-        >>> invented([[8, 5], [1, 5]], [sample, sample], {5, 8, 9}, least=3)
-        (0.6666666666666666, 0.3333333333333333, 3)
+        >>> found = invented([[8, 5], [1, 5]], [sample, sample], {5, 8, 9}, least=3)
+        >>> round(found["right kind"].value, 3), found["right kind"].n, round(found["in the text"].value, 3)
+        (0.667, 3, 0.333)
     """
-    wrong = wrong_tokens(texts, samples)
+    told = zip(texts, samples, strict=True)
+    wrong = [(token, one.prompt) for text, one in told for token in text if token not in one.answer]
     if len(wrong) < least or not kind:
-        raise TaskError(
-            f"{len(wrong)} wrong tokens; {least} are needed",
-            hint="mask heads that matter, or give more samples of a task with a kind of answers",
-        )
+        few = Quantity(None, why=f"{len(wrong)} wrong tokens; {least} are needed")
+        return {"right kind": few, "in the text": few}
     right, there = ([token in kind for token, _ in wrong], [token in prompt for token, prompt in wrong])
-    return float(np.mean(right)), float(np.mean(there)), len(wrong)
-
-
-def wrong_tokens(
-    texts: Sequence[Sequence[int]], samples: Sequence[Answerable]
-) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the tokens that were written and are not of the answer, each with the prompt that it follows."""
-    return [
-        (token, sample.prompt)
-        for text, sample in zip(texts, samples, strict=True)
-        for token in text
-        if token not in sample.answer
-    ]
+    return {
+        "right kind": Quantity(float(np.mean(right)), len(wrong)),
+        "in the text": Quantity(float(np.mean(there))),
+    }
 
 
 def _first_largest(rows: Tensor) -> Int[Tensor, "*head step"]:

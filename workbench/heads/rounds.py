@@ -266,6 +266,10 @@ class SharedWriters:
     both: tuple[str, ...]
     looking: tuple[str, ...]
 
+    def looking_told(self) -> str:
+        """Name the heads that look at the answer in both; where there are none, those that write in both."""
+        return ", ".join(self.looking) or f"none; writers of both: {', '.join(self.both) or 'none'}"
+
 
 def shared_writers(here: TaskCircuit, there: TaskCircuit, looks: Sequence[Collection[str]]) -> SharedWriters:
     """Say which heads write the answers of two tasks, and which of them look at the answer in both.

@@ -16,38 +16,31 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
-from workbench.core.stats.intervals import SHARE
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, needs
-from workbench.papers.kit.criteria import above, at_least, at_most, below, beyond, less, more, permuted
-from workbench.papers.kit.refusals import tell_or_lack
+from workbench.papers.kit import Claim, Conditions, Paper, from_to, needs
+from workbench.papers.kit.criteria import above, at_least, at_most, below, beyond, dealt, less, more
+from workbench.papers.kit.refusals import tell_all
 from workbench.papers.options import size
 from workbench.papers.registry import add_paper
 
 with lazily():
     from workbench.edits import scenes
     from workbench.engine import of_task
-    from workbench.evaluate import roles, task_circuits
+    from workbench.evaluate import roles, scene_repairs, task_circuits
     from workbench.heads import prune_metrics, rounds
 
 # Heads in each round: 2 % of all as in the paper, at least two.
 ROUNDS: dict[str, Any] = {"rounds": 3, "at_least": 2}
-DOES = 0.9  # share of prompts right, for a circuit to be one
-LOOKS = 0.3  # least mean attention that makes a position what a head looks at
 KNOWS = 0.8  # accuracy among a scene's colors above which there is nothing to repair
-OBJECTS = 3  # of a scene
-IOI, COLORED, AGAIN = "IOI", "Colored Objects", "IOI, other prompts"
+IOI, COLORED, AGAIN = "IOI", "Colored Objects", "IOI on other prompts"
 PLAIN, EDITED, RANDOM = "as it is", "all", "random heads"
-MIXED, THINGS = "the right color and a wrong one instead", "the wrong objects instead"
+MIXED, THINGS = "gain of the right color and a wrong one instead", "gain of the wrong objects instead"
 SHARED, UNRELATED = "overlap of both circuits", "largest overlap of a control task"
 BOTH = "heads that write and look at the answer in both"
 GAIN, RANDOM_GAIN = f"gain of {EDITED}", "mean gain of random heads"
@@ -69,7 +62,19 @@ class ReuseSizes:
 def measure(setting: Setting) -> Conditions:
     """Circuits of both tasks and of controls; then Colored Objects under forced attention."""
     c = Conditions(seed=setting.seed)
-    _overlaps(setting, c)
+    plan = {IOI: ("ioi", 0), COLORED: ("colored-objects", 0), AGAIN: ("ioi", 1)}
+    plan |= {task: (task, 0) for task in setting.options.control_tasks}
+    runs = {name: partial(_runs, setting, task, seed=moved) for name, (task, moved) in plan.items()}
+    how = {"begin": setting.begin, "progress": setting.progress, **ROUNDS}
+    found = task_circuits.circuits_of_tasks(runs, answers={IOI: "IO", COLORED: "color"}, **how)
+    for name, why in found.reasons.items():
+        setting.note(f"{name}: {why}")
+    c.tables[f"heads found by rounds of path patching on {setting.name}"] = found.rows()
+    with c.unless_refused(SHARED, BOTH):
+        tell_all(c, found.compared(IOI, COLORED, again=AGAIN))
+        c.numbers["copying"] = found.writers(IOI, COLORED).looking_told()
+        shared = found.shared_with(IOI)
+        c.tables["heads shared with IOI"] = [{"IOI and": name, **one.row()} for name, one in shared.items()]
     _repair(setting, c)
     return c
 
@@ -80,153 +85,48 @@ def _runs(setting: Setting, task: str, *, seed: int = 0) -> of_task.PairedRuns:
     return of_task.paired_runs(setting.model, task, split="train", **how)
 
 
-def _overlaps(setting: Setting, c: Conditions) -> None:
-    """Circuits of both tasks and of the controls: which heads they share."""
-    plan = {IOI: ("ioi", 0), COLORED: ("colored-objects", 0), AGAIN: ("ioi", 1)}
-    plan |= {task: (task, 0) for task in setting.options.control_tasks}
-    runs = {name: partial(_runs, setting, task, seed=moved) for name, (task, moved) in plan.items()}
-    how = {"begin": setting.begin, "progress": setting.progress, **ROUNDS}
-    answers = {IOI: "IO", COLORED: "color"}
-    found = task_circuits.circuits_of_tasks(runs, DOES, answers=answers, looks=LOOKS, **how)
-    for name, why in found.reasons.items():
-        setting.note(f"{name}: {why}")
-    c.tables[f"heads found by rounds of path patching on {setting.name}"] = found.rows()
-    if len(found.looks) < 2:
-        why = found.reasons.get(COLORED) or found.reasons.get(IOI) or "no circuits were found"
-        c.lacking |= dict.fromkeys((SHARED, BOTH), why)
-        return
-    shared, wrote = found.shared_with(IOI), found.writers(IOI, COLORED)
-    c.tables["heads shared with IOI"] = [{"IOI and": name, **one.row()} for name, one in shared.items()]
-    mine, others = shared[COLORED], {n: one.jaccard for n, one in shared.items() if n not in (COLORED, AGAIN)}
-    again = f"; IOI on other prompts {shared[AGAIN].jaccard:.2f}" if AGAIN in shared else ""
-    c.tell(SHARED, mine.jaccard, control=f"chance {mine.chance:.2f}{again}", n=mine.of, p=mine.p)
-    c.numbers["each control"] = ", ".join(f"{name} {jaccard:.2f}" for name, jaccard in others.items())
-    why = "the model does none of the control tasks"
-    tell_or_lack(c, UNRELATED, max(others.values(), default=None), why, n=len(others))
-    told = f"writers of IOI {', '.join(wrote.here)}; of Colored Objects {', '.join(wrote.there)}"
-    c.tell(BOTH, len(wrote.looking), control=told, n=len({*wrote.here, *wrote.there}))
-    none = f"none; writers of both: {', '.join(wrote.both) or 'none'}"
-    c.numbers["copying"] = ", ".join(wrote.looking) or none
-
-
 def _repair(setting: Setting, c: Conditions) -> None:
     """Heads of IOI on the train split; forced attention on the test split of Colored Objects."""
-    own, (asked, right) = setting.name, _asked(setting)
+    own, o = setting.name, setting.options
+    how = {"n": o.n_test, "seed": setting.seed, "begin": setting.begin}
+    asked, right = scene_repairs.held_out(setting.model, **how)
     if right >= KNOWS:
-        other = setting.options.guessing_model
-        setting.note(f"{own} answers Colored Objects ({right:.0%}); the repair is on {other}")
-        setting = replace(setting, name=other, model=setting.open(other))
-        asked, right = _asked(setting)
+        setting.note(f"{own} answers Colored Objects ({right:.0%}); the repair is on {o.guessing_model}")
+        setting = replace(setting, name=o.guessing_model, model=setting.open(o.guessing_model))
+        asked, right = scene_repairs.held_out(setting.model, **how)
     ioi = setting.begin(_runs(setting, "ioi"))
     circuit = rounds.task_circuit(ioi, **ROUNDS, progress=setting.progress)
-    kinds = roles.steering_heads(ioi, circuit, inhibition=3, negative=1, looks=LOOKS)
-    c.numbers["edited"] = {kind: list(some) for kind, some in kinds.items()}
-    parts = "three inhibition heads 0.815, the negative mover 0.781"
-    c.numbers["paper's parts"] = parts if kinds["negative"] else None
+    kinds = roles.steering_heads(ioi, circuit, inhibition=3, negative=1)
     why = f"{setting.name} answers Colored Objects: {right:.0%} right" if right >= KNOWS else ""
     if not why and not any(kinds.values()):
         why = f"path patching finds no inhibition heads or negative movers for IOI on {setting.name}"
-    c.numbers |= {"repaired model": "" if setting.name == own else setting.name, "why no repair": why}
-    if not why:
-        _forced(setting, c, asked, kinds)
-
-
-def _asked(setting: Setting) -> tuple[of_task.PairedRuns, float]:
-    """Held-out scenes, and the share that the model answers rightly as it is."""
-    runs = of_task.paired_runs(setting.model, "colored-objects", n=setting.options.n_test, seed=setting.seed)
-    found = setting.begin(scenes.scene_runs(runs))
-    return found, float(scenes.answers(found).among.mean())
-
-
-def _forced(
-    setting: Setting, c: Conditions, asked: of_task.PairedRuns, kinds: Mapping[str, Sequence]
-) -> None:
-    """Answers under every edit and under that of random heads; where later heads look, as it is and edited."""
+    c.numbers |= {"edited": {kind: list(some) for kind, some in kinds.items()}, "why no repair": why}
+    c.numbers["repaired model"] = "" if setting.name == own else setting.name
+    if why:
+        return
     colors = setting.begin(scenes.color_runs(_runs(setting, "colored-objects")))
-    writers = rounds.task_circuit(colors, rounds=1, share=1.0).rounds[0]
-    heads, wrong = scenes.heads_of(kinds), scenes.wrong_colors(OBJECTS)
-    later = writers.later_than(heads)
-    parts = scenes.forced_in_parts(kinds, wrong)
-    looks = {EDITED: wrong, THINGS: scenes.wrong_objects(OBJECTS), MIXED: ("color", wrong[0])}
-    edits = {PLAIN: None} | {name: scenes.forced(heads, to) for name, to in looks.items()} | parts
-    found = {name: scenes.answers(asked, edit, watch=later) for name, edit in edits.items()}
-    every = prune_metrics.every_head(setting.model)
-    sets = c.matched(heads, every, draws=setting.options.draws, seed=setting.seed)
-    drawn = [scenes.answers(asked, scenes.forced(some, wrong)) for some in sets]
-    for what, unit in (("among", "right among the scene's colors"), ("top", "right of all words")):
-        c.unit, c.numbers[f"{what}, {RANDOM}"] = unit, float("nan")
-        for name, one in found.items():
-            c[f"{what}, {name}"] = getattr(one, what)
-            c.numbers[f"errors, {what}, {name}"] = 1 - c.mean(f"{what}, {name}")
-        c.draws[f"{what}, {RANDOM}"] = [getattr(one, what) for one in drawn]
-    _of_gains(
-        c, {name: c.mean(f"among, {name}", f"among, {PLAIN}") for name in edits if name != PLAIN}, [*parts]
-    )
-    lost, *others = (found[PLAIN].lost(one) for one in (found[EDITED], *drawn))
-    if len(lost):
-        c.add("lost", lost, within=SHARE, unit="share of the right ones that are lost")
-        c.tell("lost", control=float(np.mean(others)) if others else None)
-    else:
-        c.lack("lost", "no example was right before")
-    _of_later(c, found[PLAIN].attention, found[EDITED].attention, writers)
+    heads, every = scene_repairs.edited_heads(kinds), prune_metrics.every_head(setting.model)
+    sets = c.matched(heads, every, draws=o.draws, seed=setting.seed)
+    tried = scene_repairs.try_repair(asked, colors, kinds, sets)
+    c.numbers |= tried.numbers()
+    tell_all(c, tried.measured())
 
 
-def _of_gains(c: Conditions, gains: Mapping[str, float], parts: Sequence[str]) -> None:
-    """What every edit of attention gains, beside random heads and each part alone."""
-    n, plain = c.n(f"among, {PLAIN}"), c.mean(f"among, {PLAIN}")
-    for name in (EDITED, THINGS, MIXED):
-        c.tell(f"gain of {name}", gains[name], n=n)
-    random = [float(one.mean()) - plain for one in c.draws[f"among, {RANDOM}"]]
-    none = c.numbers.get("no random heads", "")
-    tell_or_lack(c, RANDOM_GAIN, float(np.mean(random)) if random else None, none, n=len(random))
-    c.numbers["largest gain of random heads"] = max(random, default=float("nan"))
-    c.numbers["gains"] = dict(gains)
-    c.numbers["each part"] = ", ".join(f"{name} {gains[name]:+.2f}" for name in parts)
-    largest = max((gains[name] for name in parts), default=None)
-    tell_or_lack(c, "largest gain of a part", largest, "a single head is edited", n=n)
-    c.numbers["least gain of a part"] = min((gains[name] for name in parts), default=float("nan"))
-
-
-def _of_later(c: Conditions, before: Mapping, after: Mapping, writers: rounds.Round) -> None:
-    """What becomes of the heads after the edited ones: attention to the right color, and to the wrong ones."""
-    movers = scenes.color_movers(before, writers.kept, writers.shares, looks=LOOKS)
-    for column, color in enumerate(("right", "wrong")):
-        name = f"movers to the {color} color"
-        if not movers:
-            c.lack(name, "no later head that writes colors looks at them")
-            continue
-        change = scenes.mean_change(before, after, movers, column)
-        c.add(name, change, within=(-100, 100), unit="points of attention")
-        c.tell(name, control=f"movers {', '.join(movers)}; nothing changes before the edited layer")
-    moved = scenes.moved_to_the_right(before, after)
-    c.numbers |= {"n later": len(moved), "writes colors": {h: writers.shares[h] for h in moved}}
-    c.numbers["moved to the right"] = moved
-
-
-ORDER = permuted(
-    "rank correlation of writing and moving",
-    lambda moved, c: spearman(np.array([*c.numbers["writes colors"].values()]), moved),
-    lambda c: [*c.numbers["moved to the right"].values()],
-    draws=2000,
+ORDER = dealt(
+    "rank correlation of writing and moving", spearman, "writes colors", "moved to the right", draws=2000
 )
 REPAIR = needs(lambda c: not c.numbers["why no repair"], "{why no repair}")
 HEADS = needs(at_least("n later", 5), "{n later} heads come after the edited layer; 5 are needed")
 Repair = partial(Claim, needs=[REPAIR], model="{repaired model}", where="section 5")
 
 
-def _repaired(what: str, says: str, paper: str | None, where: str = "section 5") -> Claim:
+def _repaired(what: str, says: str, **told: Any) -> Claim:
     edited, plain = f"{what}, {EDITED}", f"{what}, {PLAIN}"
-    gain = f"{edited} minus {plain}"
-    return Repair(
-        says,
-        above(edited, plain) & at_most(f"errors, {edited}", f"errors, {plain}", times=1 / 2),
-        paper=paper,
-        why="a repair that leaves most errors is none; the paper's removes nine of ten. On zoo:elimination names and "
-        "colors were trained alike, which helps",
-        where=where,
-        found=f"{{{plain}:.2f}} to {{{edited}:.2f}}; {{{gain}:+.2f}} [{{around of {gain}:+.2f}}]",
-        control=f"random heads {{{what}, {RANDOM}:.2f}}",
-    )
+    better = above(edited, plain) & at_most(f"errors, {edited}", f"errors, {plain}", times=1 / 2)
+    why = "a repair that leaves most errors is none; the paper's removes nine of ten. On zoo:elimination names and "
+    why += "colors were trained alike, which helps"
+    random = f"random heads {{{what}, {RANDOM}:.2f}}"
+    return Repair(says, better, why=why, found=from_to(plain, edited), control=random, **told)
 
 
 CLAIMS = {
@@ -241,7 +141,7 @@ CLAIMS = {
         "they share more than IOI and unrelated tasks do", more(SHARED, UNRELATED),
         paper="0.78; greater-than 0.167, capitals 0.25",
         why="heads of general use, such as those of the first layer, are in every circuit", where="section 4",
-        control="{each control}", n=f"{{n of {UNRELATED}}}",
+        control=lambda c: c.beside[UNRELATED].control, n=f"{{n of {UNRELATED}}}",
     ),
     "writers": Claim(
         "heads that write the answer are the same, and look at it in both tasks", at_least(BOTH, 1),
@@ -251,11 +151,11 @@ CLAIMS = {
     ),
     "repair": _repaired(
         "among", "making IOI's inhibition heads look at the wrong colors repairs Colored Objects",
-        "0.496 to 0.937",
+        paper="0.496 to 0.937",
     ),
     "top": _repaired(
-        "top", "the repair also holds with the whole vocabulary competing", None,
-        "an extension of ours of section 5: it is not said what competes",
+        "top", "the repair also holds with the whole vocabulary competing",
+        where="an extension of ours of section 5: it is not said what competes",
     ),
     "lost": Repair(
         "no example that was right becomes wrong", at_most("lost", 0.02), paper=0,
@@ -269,13 +169,14 @@ CLAIMS = {
     ),
     "columns": Repair(
         "it is the wrong colors that matter: the same heads on the wrong objects do not repair",
-        at_most(f"gain of {THINGS}", GAIN, times=1 / 3) & at_most(f"gain of {MIXED}", 0) & more(GAIN, 0),
+        at_most(THINGS, GAIN, times=1 / 3) & at_most(MIXED, 0) & more(GAIN, 0),
         why="if looking anywhere but at the right color repaired, the heads would say nothing of what they read",
         where="a control of ours",
     ),
     "parts": Repair(
         "each part alone repairs less than all together, and more than nothing",
-        less("largest gain of a part", GAIN) & more("least gain of a part", 0.1), paper="{paper's parts}",
+        less("largest gain of a part", GAIN) & more("least gain of a part", 0.1),
+        paper="three inhibition heads 0.815, the negative mover 0.781",
         why="every part is claimed to carry some of it", found="{each part}",
     ),
     "wrong": Repair(

@@ -15,22 +15,18 @@ Controls:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from workbench.core.loading import lazily
-from workbench.core.stats.multiplicity import holm
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, fact, needs, untried
 from workbench.papers.kit.criteria import above, at_least, beats_draws, below, beyond, less, more, no_worse
-from workbench.papers.kit.refusals import found_or_refused
+from workbench.papers.kit.refusals import found_or_refused, tell_all
 from workbench.papers.options import size
 from workbench.papers.registry import add_paper
-from workbench.view.pictures import Heatmap
 
 with lazily():
     from workbench.edits import masked_heads
@@ -43,7 +39,6 @@ PLAIN, MASKED, RANDOM = "needles", "needles, top heads masked", "needles, matche
 KNOWN, KNOWN_MASKED = "facts", "facts, top heads masked"
 FEW, NEVER = "share of heads at the threshold", "share of heads that never copy"
 MOST = "share of heads with a score above one half"
-GRID = {"row_title": "depth of the needle, %", "column_title": "words in the text", "unit": "% recalled"}
 LIKE = {role: f"correlation with the {role} model" for role in ("derived", "other")}
 
 
@@ -75,17 +70,24 @@ def measure(setting: Setting) -> Conditions:
     if (answered := float(scores.counted.mean())) < ANSWERED:
         why = f"the model answers {answered:.0%} of the needles; nothing is copied, so nothing can be scored"
         return Conditions(why=why, numbers={"answered": answered})
-    fit = needle_prompts.contexts_within(model, o.contexts)
-    tests = needle_prompts.needles_of(model, fit, n=o.evaluated, seed=seed + 1)
+    tests = needle_prompts.needles_of(model, o.contexts, n=o.evaluated, seed=seed + 1)
     top = alike.masked_choice(scores, SPARSE, o.masked)
     random = alike.matched_to(scores, top, draws=o.draws, seed=seed)
     masking = masked_heads.Masking(model=model, mode=o.mode, when=o.when, reference=scores.samples[:24])
-    c = Conditions(seed=seed, unit="share recalled", numbers={"top": list(top)})
-    _of_scores(c, scores)
+    n, own = scores.score.size, {"top": list(top), "active": len(scores.heads())}
+    c = Conditions(seed=seed, unit="share recalled", numbers={"heads": n, "one head": f"{1 / n:.0%}", **own})
+    tell_all(c, alike.copying(scores, seed=seed))
+    c.tables["Heads by retrieval score"] = scores.to_rows()[:16]
     c[PLAIN] = masking.recall((), tests)
     c.draws[RANDOM] = [masking.recall(heads, tests) for heads in setting.each(random, "matched heads masked")]
-    _of_writing(c, masking, tests, top)
-    of_contexts(c, [needle.context for needle in tests])
+    written = masking.answers(top, tests)
+    c[MASKED] = retrieval.recalls_of(written, tests)
+    tell_all(c, retrieval.invented(written, tests, needle_prompts.number_words(model)))
+    recall = {name: c[name] for name in (PLAIN, MASKED, RANDOM)}
+    c.tables["Masking by context"] = rows = alike.lost_by_context(
+        [needle.context for needle in tests], recall
+    )
+    tell_all(c, {"least loss at a length": alike.least_loss(rows)})
     with c.unless_refused(KNOWN):
         c[KNOWN], c[KNOWN_MASKED] = needle_prompts.recall_of_facts(masking, tests, top, least=ANSWERED)
     _of_models(setting, c, scores, partial(score, most=120))  # words of texts that its relatives know too
@@ -93,45 +95,9 @@ def measure(setting: Setting) -> Conditions:
     sets = {"top heads": top, "matched heads": alike.matched_to(scores, top, draws=1, seed=seed)[0]}
     cells = needle_prompts.needle_cells(model, o.contexts, o.depths, n=o.cell, seed=seed + 50)
     for name, heads in ({"nothing": ()} | sets).items():
-        percent, *sides = masking.grid(heads, cells)
-        c.pictures[f"Needle grid, {name} masked"] = Heatmap.of(
-            percent, *([*map(str, side)] for side in sides), **GRID
-        )
+        c.pictures[f"Needle grid, {name} masked"] = masking.picture(heads, cells)
     c.tables['What "masked" means'] = masking.every_way([s for s in tests if s.context <= 128], sets)
     return c
-
-
-def _of_scores(c: Conditions, scores: retrieval.RetrievalScores) -> None:
-    """How many heads copy, how much, and how often."""
-    score, n, at_all = scores.score, scores.score.size, scores.score >= retrieval.THRESHOLD
-    active, chance = scores.frequency[at_all], np.mean([1 / len(s.prompt) for s in scores.samples])
-    around = alike.share_interval(scores, retrieval.THRESHOLD, seed=c.seed)
-    c.tell(FEW, at_all.mean(), control=f"{chance:.3f} (a head that looks anywhere)", n=n, around=around)
-    c.tell(NEVER, (score == 0).mean(), n=n)
-    c.tell(MOST, (score > 0.5).mean(), n=n)
-    c.numbers |= {"heads": n, "one head": f"{1 / n:.0%}", "active": int(active.size)}
-    c.tell("heads that copy in every sample", int((active == 1).sum()), n=int(scores.counted.sum()))
-    c.numbers["heads that copy in less than 95 % of samples"] = int((active < 0.95).sum())
-    c.tables["Heads by retrieval score"] = scores.to_rows()[:16]
-
-
-def _of_writing(c: Conditions, masking: Any, tests: Sequence[Any], top: Sequence[str]) -> None:
-    """Recall with the top heads masked, and what is written in place of the needle."""
-    texts = masking.answers(top, tests)
-    c[MASKED] = retrieval.recalls_of(texts, tests)
-    c.tell(MASKED, control=c.mean(RANDOM))
-    with c.unless_refused("right kind"):
-        kind, there, n = retrieval.invented(texts, tests, needle_prompts.number_words(masking.model))
-        c.tell("right kind", kind, n=n)
-        c.numbers["in the text"] = there
-
-
-def of_contexts(c: Conditions, contexts: Sequence[int]) -> None:
-    """For each context a sign test of what the top heads take beyond matched ones."""
-    rows = alike.lost_by_context(contexts, {name: c[name] for name in (PLAIN, MASKED, RANDOM)})
-    c.tables["Masking by context"] = rows
-    least, p = min(row["lost beyond matched"] for row in rows), holm([row["p"] for row in rows]).max()
-    c.tell("least loss at a length", least, n=c.n(PLAIN), p=float(p))
 
 
 def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores, score: Callable) -> None:
@@ -140,16 +106,11 @@ def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores, 
     others = [name for name in (o.derived, o.other, *o.models) if name != setting.name]
     known, refused = found_or_refused(others, lambda name: score(setting.open(name)))
     found: dict[str, Any] = {setting.name: own} | {name: (known | refused)[name] for name in others}
-    c.tables["Models"] = rows = [alike.model_row(name, scores) for name, scores in found.items()]
-    answering = [row["at the threshold"] for row in rows if row.get("answers", 0.0) >= ANSWERED]
-    c.tell("fewest retrieval heads of a model", min(answering), n=len(answering))
-    here = score(setting.model)
-    for role, name in (("derived", o.derived), ("other", o.other)):
-        r = alike.correlation(here, found[name], seed=setting.seed)
-        if isinstance(r, str):
-            c.lack(LIKE[role], f"{name}: {r}")
-        else:
-            c.tell(LIKE[role], r["r"], control=r["r of layers alone"], around=(r["low"], r["high"]), p=r["p"])
+    c.tables["Models"] = [alike.model_row(name, scores) for name, scores in found.items()]
+    tell_all(c, {"fewest retrieval heads of a model": alike.fewest_heads(found.values(), ANSWERED)})
+    here, roles = score(setting.model), {"derived": o.derived, "other": o.other}
+    like = {role: alike.correlation(here, found[name], seed=setting.seed) for role, name in roles.items()}
+    tell_all(c, {LIKE[role]: replace(one, why=f"{roles[role]}: {one.why}") for role, one in like.items()})
 
 
 BOTH = needs(at_least("active", 2), "the model has {active} retrieval heads; two are needed to differ")
@@ -197,7 +158,7 @@ CLAIMS = {
     ),
     "loss": Claim(
         "without the top 5 % of heads the needle is lost", below(MASKED, by=0.5), paper="below 50 %",
-        why="the paper's number for its top 50 heads, about 5 %", where="section 4.1",
+        why="the paper's number for its top 50 heads, about 5 %", where="section 4.1", control=f"{{{RANDOM}}}",
     ),
     "causal": Claim(
         "random heads do not matter so much", beats_draws(MASKED, RANDOM, lower=True) & below(MASKED, RANDOM),

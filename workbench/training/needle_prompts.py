@@ -88,12 +88,13 @@ def contexts_within(model: TransformerBridge, contexts: Sequence[int], *, values
 
 
 def needles_of(model: TransformerBridge, contexts: Sequence[int], **how: Any) -> list[Needle]:
-    """Return needles of every context, one after the other.
+    """Return needles of every context that fits the model, one after the other.
 
     Args:
         how: What ``needles`` takes; ``n`` is for each context.
     """
-    return [needle for context in contexts for needle in needles(model, context=context, **how)]
+    fit = contexts_within(model, contexts)
+    return [needle for context in fit for needle in needles(model, context=context, **how)]
 
 
 def score_needles(

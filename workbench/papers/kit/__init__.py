@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.papers.kit.claims import Claim, Need, judge_all, needs, untried
+from workbench.papers.kit.claims import Claim, Need, from_to, judge_all, needs, untried
 from workbench.papers.kit.conditions import Conditions
 from workbench.papers.kit.criteria import (
     Criterion,
@@ -85,6 +85,7 @@ __all__ = [
     "equal",
     "fact",
     "flips",
+    "from_to",
     "given_p",
     "interval_excludes",
     "judge_all",

@@ -125,6 +125,19 @@ def _told(value: Told, c: Conditions) -> Any:
     return value(c) if callable(value) else value
 
 
+def from_to(plain: str, edited: str) -> str:
+    """Return a text for what is found: two means, and their difference with its interval.
+
+    Example:
+        >>> c = Conditions()
+        >>> c["plain"], c["edited"] = np.zeros(8), np.array([1.0, 0.0] * 4)
+        >>> c.say(from_to("plain", "edited"))
+        '0.00 to 0.50; +0.50 [+0.12, +0.88]'
+    """
+    gain = f"{edited} minus {plain}"
+    return f"{{{plain}:.2f}} to {{{edited}:.2f}}; {{{gain}:+.2f}} [{{around of {gain}:+.2f}}]"
+
+
 def untried(
     says: str,
     criterion: str,

@@ -372,11 +372,16 @@ class Draws(dict[str, list[np.ndarray]]):
         self._conditions = conditions
 
     def __setitem__(self, name: str, values: Sequence[np.ndarray | ModelEdit]) -> None:
+        c = self._conditions
+        self.add(name, values, within=c.within, unit=c.unit, clusters=c.clusters)
+
+    def add(self, name: str, values: Sequence[np.ndarray | ModelEdit], **kind: Any) -> None:
+        """Set draws whose values are of another kind than most here; ``kind`` is what ``Conditions.add`` takes."""
         asked = map(self._conditions._asked, values)
         found = [finite(f"{name}, draw {i}", value) for i, value in enumerate(asked, start=1)]
         super().__setitem__(name, found)
         if found:
-            self._conditions[name] = np.mean(found, axis=0)
+            self._conditions.add(name, np.mean(found, axis=0), **kind)
         else:
             self._conditions.lack(
                 name, self._conditions.numbers.get("no random heads", f"nothing was drawn for {name}")

@@ -299,12 +299,16 @@ def dealt(
 
     Args:
         words: What the statistic is.
-        statistic: Of the condition ``name`` and of ``labels``, another one.
+        statistic: Of the values ``name`` and of ``labels``: two conditions, or two numbers by the name of each item.
     """
+
+    def values(c: Conditions, asked: str) -> np.ndarray:
+        return c[asked] if asked in c else np.array([*c.number(asked).values()])
+
     return permuted(
         words,
-        lambda given, c: statistic(c[name], np.asarray(given, dtype=float)),
-        lambda c: c[labels].tolist(),
+        lambda given, c: statistic(values(c, name), np.asarray(given, dtype=float)),
+        lambda c: values(c, labels).tolist(),
         draws=draws,
     )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
+from workbench.core.claims import Quantity
 from workbench.core.errors import WorkbenchError
 from workbench.papers.kit.conditions import Conditions
 
@@ -53,3 +56,24 @@ def tell_or_lack(c: Conditions, name: str, value: Any, why: str, **how: Any) -> 
         c.lack(name, why)
     else:
         c.tell(name, value, **how)
+
+
+def tell_all(c: Conditions, quantities: Mapping[str, Quantity]) -> None:
+    """Tell what a library function measured: numbers, conditions and draws; what it could not measure lacks.
+
+    Example:
+        >>> c = Conditions()
+        >>> lost = Quantity(np.array([]), why="nothing was right before")
+        >>> tell_all(c, {"gain": Quantity(0.5, 8, control=0.1), "right": Quantity(np.array([1.0, 0.0])), "lost": lost})
+        >>> c.mean("gain"), c.n("gain"), c.mean("right"), c.lacking
+        (0.5, 8, 0.5, {'lost': 'nothing was right before'})
+    """
+    for name, one in quantities.items():
+        if one.value is None or (isinstance(one.value, np.ndarray) and not len(one.value)):
+            c.lack(name, one.why or c.numbers.get("no random heads", "it was not measured"))
+        elif isinstance(one.value, list):
+            c.draws.add(name, one.value, unit=one.unit, within=one.within)
+        else:
+            if isinstance(one.value, np.ndarray):
+                c.add(name, one.value, unit=one.unit, within=one.within)
+            c.tell(name, one.value, control=one.control, n=one.n, around=one.around, p=one.p)
