@@ -75,11 +75,13 @@ def test_a_gain_is_of_the_same_resamples_and_one_prompt_shows_none():
     exact = rng.normal(size=(20, 8))
     measured = correlations(exact, {"good": exact, "bad": rng.normal(size=(20, 8))})
     more = gain(measured, "good", "bad")
-    assert more["more"] == pytest.approx(1 - measured[0]["bad"].r) and more["low"] > 0.5 and more["p"] < 0.01
+    assert (
+        more.value == pytest.approx(1 - measured[0]["bad"].value) and more.around[0] > 0.5 and more.p < 0.01
+    )
     less = gain(measured, "bad", "good")
-    assert (less["more"], less["high"]) == pytest.approx((-more["more"], -more["low"]))
+    assert (less.value, less.around[1]) == pytest.approx((-more.value, -more.around[0]))
     one = gain(correlations(exact[:1], {"good": exact[:1], "bad": -exact[:1]}), "good", "bad")
-    assert one["more"] == pytest.approx(2.0) and np.isnan([one["low"], one["p"]]).all()
+    assert one.value == pytest.approx(2.0) and np.isnan([one.around[0], one.p]).all()
 
 
 def test_points_leave_out_what_is_zero_on_both_sides():

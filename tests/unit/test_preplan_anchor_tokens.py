@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from workbench.core.errors import OptionError, ShapeError
+from workbench.core.stats.agreement import jaccard
 from workbench.core.stats.permutation import p_above, sign_flip_p
 from workbench.heads.anchors import (
     chance,
     credit,
     drops,
     followed,
-    jaccard_of,
     peaks,
     roles,
     share_followed,
@@ -155,7 +155,7 @@ def test_eligible_shifts_keep_the_number_and_the_places():
 def test_sign_flips_and_jaccard():
     assert sign_flip_p(np.full(12, 0.3)) < 0.01
     assert sign_flip_p(np.array([1.0, -1.0] * 6)) > 0.4
-    assert jaccard_of([1, 2, 2, 3], [2, 3, 4]) == 0.5
+    assert jaccard([1, 2, 2, 3], [2, 3, 4]) == 0.5
 
 
 def test_too_few_responses_leave_the_claim_about_swaps_open():

@@ -76,10 +76,12 @@ def test_correlations_are_those_of_numpy_and_points_of_zeros_do_not_count():
     values = exact + rng.normal(size=(6, 10))
     exact[:, :3] = values[:, :3] = 0
     found, draws = correlations(exact, {"a": values, "same": exact})
-    assert found["a"].r == pytest.approx(np.corrcoef(exact[:, 3:].ravel(), values[:, 3:].ravel())[0, 1])
-    assert found["a"].n == 42 and found["same"].r == pytest.approx(1.0)
-    assert found["a"].low < found["a"].r < found["a"].high and (draws["same"] >= draws["a"]).all()
-    assert abs(shuffled(exact, values)) < 0.2 < found["a"].r
+    assert found["a"].value == pytest.approx(np.corrcoef(exact[:, 3:].ravel(), values[:, 3:].ravel())[0, 1])
+    assert found["a"].n == 42 and found["same"].value == pytest.approx(1.0)
+    assert (
+        found["a"].around[0] < found["a"].value < found["a"].around[1] and (draws["same"] >= draws["a"]).all()
+    )
+    assert abs(shuffled(exact, values)) < 0.2 < found["a"].value
     assert error_share([1.0, 1.0], [2.0, 0.0]) == pytest.approx(1.0)
 
 

@@ -30,7 +30,6 @@ from workbench.edits.soft_injection import (
     near_ends,
     single_effects,
     task_embedding,
-    transferred,
 )
 from workbench.edits.task_prompts import Prompts, asked_as, scrambled, unlike
 
@@ -92,23 +91,14 @@ def learn_mixes(
     )
 
 
-class HardChoices(NamedTuple):
-    """What a soft mix is compared with.
-
-    Attributes:
-        right: Right answers under *open heads only*, *hard heads* and *function vector*.
-        effects: How much each head's embedding alone lowers the loss, in nats.
-    """
-
-    right: dict[str, Right]
-    effects: Mix
-
-
-def compare_choices(model: TransformerBridge, prompts: Prompts, alpha: Mix) -> HardChoices:
+def compare_choices(model: TransformerBridge, prompts: Prompts, alpha: Mix) -> tuple[dict[str, Right], Mix]:
     """Ask the test questions under hard choices of heads in place of a soft mix.
 
     *Open heads only* are those that the mix opens by more than half; *hard heads* and the layer of the *function
     vector* are chosen on validation prompts.
+
+    Returns:
+        Right answers by these three names, and how much each head's embedding alone lowers the loss, in nats.
 
     Source:
         Park and Rhee 2025; function vectors: Todd et al. 2024, arXiv:2310.15213.
@@ -119,7 +109,7 @@ def compare_choices(model: TransformerBridge, prompts: Prompts, alpha: Mix) -> H
         >>> from workbench.edits.task_prompts import Split, prompts_of
         >>> model = wb.open_model("zoo:icl")
         >>> prompts = prompts_of(model, "pick-animal", Split.drawn(0), shots=2, n=2, n_test=3)
-        >>> list(compare_choices(model, prompts, torch.ones(prompts.embedding.shape[:2])).right)
+        >>> list(compare_choices(model, prompts, torch.ones(prompts.embedding.shape[:2]))[0])
         ['open heads only', 'hard heads', 'function vector']
     """
     own, validation = prompts.embedding, prompts.validation
@@ -131,7 +121,7 @@ def compare_choices(model: TransformerBridge, prompts: Prompts, alpha: Mix) -> H
     }
     with best_vector_added(model, own, effects, validation):
         right["function vector"] = prompts.test.answered(model)
-    return HardChoices(right, effects)
+    return right, effects
 
 
 def compare_content(
@@ -221,12 +211,12 @@ def try_mix(
     own = drawn[i]
     learn = partial(learn_mixes, model, own, options=options, seeds=seeds)
     soft = learn(own.embedding)
-    choices = compare_choices(model, own, soft.alpha)
+    hard, effects = compare_choices(model, own, soft.alpha)
     right: dict[str, Right | list[Right]] = {
         "no examples": own.test.answered(model),
         "examples": own.shown.answered(model),
         "soft": soft.right,
-        **choices.right,
+        **hard,
     }
     if not content:
         right["one prompt"] = learn(task_embedding(model, own.single)).right
@@ -240,7 +230,7 @@ def try_mix(
         "near ends, random vectors": random.near_ends(),
         "near ends, kept mix": soft.near_ends(kept=True),
     }
-    grids = {"alpha": soft.alpha, "alpha, random vectors": random.alpha, "effects": choices.effects}
+    grids = {"alpha": soft.alpha, "alpha, random vectors": random.alpha, "effects": effects}
     return TriedMix(
         alpha=soft.alpha,
         right=right,
@@ -252,28 +242,22 @@ def accuracy_of_mixes(
     model: TransformerBridge, mixes: Sequence[Mix], drawn: Sequence[Prompts]
 ) -> Float[np.ndarray, "mix task"]:
     """Say how many of each task's test questions are answered rightly with its own embedding under every mix."""
-    return transferred(model, mixes, [(own.embedding, own.test) for own in drawn])
+    edits = [[(own.test, injection(own.embedding, mix)) for own in drawn] for mix in mixes]
+    return np.array([[test.answered(model, edit).mean() for test, edit in row] for row in edits])
 
 
-class TransferCost(NamedTuple):
-    """What another task's mix costs, as a share of right answers; above 0 where it is worse than the own one.
-
-    Attributes:
-        lost: For every mix and task.
-        similar, dissimilar: Means between similar and between dissimilar tasks.
-    """
-
-    lost: Float[np.ndarray, "mix task"]
-    similar: float
-    dissimilar: float
-
-
-def transfer_cost(accuracy: Float[np.ndarray, "mix task"], groups: Sequence[int]) -> TransferCost:
+def transfer_cost(
+    accuracy: Float[np.ndarray, "mix task"], groups: Sequence[int]
+) -> tuple[Float[np.ndarray, "mix task"], float, float]:
     """Say how many right answers another task's mix costs, between similar and between dissimilar tasks.
 
     Args:
         accuracy: Of every task under every mix (`accuracy_of_mixes`).
         groups: Tasks of one number are similar.
+
+    Returns:
+        What is lost for every mix and task, as a share of the answers, above 0 where it is worse than the own one; its
+        means between similar and between dissimilar tasks.
 
     Example:
         >>> accuracy = np.array([[1.0, 0.9, 0.5], [0.8, 1.0, 0.5], [0.25, 0.25, 1.0]])
@@ -281,4 +265,4 @@ def transfer_cost(accuracy: Float[np.ndarray, "mix task"], groups: Sequence[int]
         [0.15, 0.625]
     """
     lost = np.diag(accuracy)[None] - accuracy
-    return TransferCost(lost, *within_and_between(lost, groups))
+    return lost, *within_and_between(lost, groups)

@@ -154,14 +154,6 @@ def mix_loss(model: TransformerBridge, embedding: Embedding, alpha: Mix, questio
         return float(losses(model, questions).mean())
 
 
-def transferred(
-    model: TransformerBridge, mixes: Sequence[Mix], tasks: Sequence[tuple[Embedding, Questions]]
-) -> Float[np.ndarray, "mix task"]:
-    """Say how many of each task's questions are answered rightly with its own embedding under every mix."""
-    edits = [[(questions, injection(own, mix)) for own, questions in tasks] for mix in mixes]
-    return np.array([[questions.answered(model, edit).mean() for questions, edit in row] for row in edits])
-
-
 # -- what it is compared with -------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ import torch
 from workbench.core.errors import OptionError, unknown
 from workbench.edits.iti import Probes, probe_heads
 from workbench.edits.questions import Questions, ask, head_outputs
+from workbench.edits.task_prompts import Split
 from workbench.tasks.mappings import ARROW, KINDS, SIZE
 
 if TYPE_CHECKING:
@@ -72,15 +73,9 @@ def make_task(name: str, seed: int, *, training: int = 12, validation: int = 5) 
     """
     if name not in RULES:
         raise unknown("task", name, RULES, error=OptionError)
-    order = np.random.default_rng([seed, SIZE]).permutation(SIZE).tolist()
-    cut = training + validation
-    rng = np.random.default_rng([seed, *name.encode()])
-    return UnaskedTask(
-        name=name,
-        training=_part(name, order[:training], rng),
-        validation=_part(name, order[training:cut], rng),
-        test=_part(name, order[cut:], rng),
-    )
+    split = Split.drawn(seed, training=training, validation=validation)
+    rng, sets = np.random.default_rng([seed, *name.encode()]), ("training", "validation", "test")
+    return UnaskedTask(name=name, **{part: _part(name, getattr(split, part), rng) for part in sets})
 
 
 def _part(name: str, places: Sequence[int], rng: np.random.Generator) -> UnaskedPrompts:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench.core.claims import Quantity
 from workbench.core.errors import ShapeError
 from workbench.core.progress import silent
 from workbench.core.stats.intervals import resamples
@@ -122,21 +123,11 @@ def _summed(gradient: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
     return product if product.dim() == 3 else product[..., None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Correlation:
-    """Pearson's r of an estimate with the exact effects, with its 95 % interval over prompts."""
-
-    r: float
-    low: float
-    high: float
-    n: int
-
-
 def correlations(
     exact: Points, estimates: Mapping[str, Points], *, draws: int = 1000, seed: int = 0
-) -> tuple[dict[str, Correlation], dict[str, np.ndarray]]:
-    """Return the correlation of each estimate, and its value in every resample of prompts (the same resamples for
-    all).
+) -> tuple[dict[str, Quantity], dict[str, np.ndarray]]:
+    """Return Pearson's r of each estimate with the exact effects and its interval over prompts; and r in every
+    resample of prompts (the same resamples for all).
 
     Points at which exact effect and all estimates are 0 do not count.
     """
@@ -154,29 +145,28 @@ def correlations(
         again = _pearson(sums[:, drawn].sum(2))
         low, high = np.nanpercentile(again, [2.5, 97.5]) if len(exact) > 1 else (np.nan, np.nan)
         r = float(_pearson(sums.sum(1)[:, None])[0])
-        found[name] = Correlation(r=r, low=float(low), high=float(high), n=int(counts.sum()))
+        found[name] = Quantity(r, int(counts.sum()), around=(float(low), float(high)))
         bootstrap[name] = again
     return found, bootstrap
 
 
 def gain(
-    measured: tuple[Mapping[str, Correlation], Mapping[str, np.ndarray]], better: str, worse: str
-) -> dict[str, float]:
+    measured: tuple[Mapping[str, Quantity], Mapping[str, np.ndarray]], better: str, worse: str
+) -> Quantity:
     """Return the difference of two correlations over the same resamples of prompts.
 
     Returns:
-        ``more`` (above 0 where ``better`` is), ``low`` and ``high`` of its 95 % interval, and its two-sided ``p``.
-        All but ``more`` are NaN for one prompt, which does not show how others differ.
+        Above 0 where ``better`` is; with its 95 % interval and its two-sided p, NaN for one prompt, which does not
+        show how others differ.
     """
     table, draws = measured
-    found = {"more": table[better].r - table[worse].r, "low": np.nan, "high": np.nan, "p": np.nan}
-    if not np.isfinite([table[better].low, table[worse].low]).all():
-        return found
-    apart = draws[better] - draws[worse]
+    more, apart = table[better].value - table[worse].value, draws[better] - draws[worse]
+    if not np.isfinite([*table[better].around, *table[worse].around]).all():
+        return Quantity(more, p=float("nan"), around=(float("nan"), float("nan")))
     low, high = np.nanpercentile(apart, [2.5, 97.5])
     tail = min(np.mean(apart <= 0), np.mean(apart >= 0))
     p = min(1.0, 2 * max(tail, 1 / (len(apart) + 1)))
-    return found | {"low": float(low), "high": float(high), "p": float(p)}
+    return Quantity(more, p=float(p), around=(float(low), float(high)))
 
 
 def _sums(x: Points, y: Points, counts: np.ndarray) -> Float[np.ndarray, "moment pair"]:

@@ -223,9 +223,3 @@ def shift_p(
         null[i] = apart.mean() if len(apart) else np.nan
     null = null[np.isfinite(null)]  # shifts after which no response has both kinds of tokens are left out
     return p_above(float(value), null), float(null.mean())
-
-
-def jaccard_of(one: Sequence[int], other: Sequence[int]) -> float:
-    """Return different tokens that both texts have, over those that one of them has."""
-    a, b = set(one), set(other)
-    return len(a & b) / len(a | b) if a | b else 1.0

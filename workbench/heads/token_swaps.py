@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.heads.anchors import jaccard_of, top_share
+from workbench.core.stats.agreement import jaccard
+from workbench.heads.anchors import top_share
 from workbench.heads.decoding import sample
 from workbench.heads.responses import Response
 
@@ -68,7 +69,7 @@ def swaps(
         other[:, -1] = _alternative(model, prefix)
         both = sample(model, torch.cat([prefix, other]), steps=rollout, temperature=0.0).tolist()
         for (i, token, kind), one, another in zip(own, both, both[len(own) :], strict=False):
-            alike = jaccard_of(one, another)
+            alike = jaccard(one, another)
             entropy = float(found[i].entropy[token])
             results.append(Swap(response=i, token=token, kind=kind, entropy=entropy, alike=alike))
     return results

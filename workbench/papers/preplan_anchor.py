@@ -26,6 +26,7 @@ from workbench.core.stats.permutation import sign_flip_p
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, untried
 from workbench.papers.kit.criteria import Criterion, above, at_least, below, beyond, less, more
+from workbench.papers.kit.refusals import tell_all
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 
@@ -73,7 +74,8 @@ def measure(setting: Setting) -> Conditions:
     groups, again, found = responses.observe(model, grouping, written, planted=o.planted, **places)
     c = Conditions(seed=seed)
     _of_groups(c, groups, again, o)
-    _of_peaks(c, found, o.draws)
+    tell_all(c, peak_contrasts.contrast_peaks(found, draws=o.draws, seed=seed))
+    tell_all(c, peak_contrasts.couple_curves(found, draws=o.draws, seed=seed))
     of_swaps(c, *token_swaps.swap_both(model, found, rollout=o.rollout, seed=seed, tell=setting.progress))
     c.pictures["One response"] = found[0].picture()
     return c
@@ -87,20 +89,6 @@ def _of_groups(c: Conditions, groups: responses.Groups, again: responses.Groups,
     c.numbers["same groups again"] = groups.agreement(again)
     c.tables["Head groups"] = groups.table()
     c.draw_heads("Span of every head", groups.span.numpy(), unit="tokens")
-
-
-def _of_peaks(c: Conditions, found: Sequence[responses.Response], draws: int) -> None:
-    """WAAD and entropy at first tokens and at peaks; which peaks come together."""
-    contrasts = peak_contrasts.contrast_peaks(found, draws=draws, seed=c.seed)
-    for (name, other), one in zip((FIRST, BEFORE, PEAKS, AFTER), contrasts, strict=True):
-        both = f"{name} minus {other}"
-        c.add(both, one.apart, unit="tokens" if name in FIRST + BEFORE else "nats")
-        c.tell(both, control=one.shifted, p=one.p)
-        c.tell(name, one.marked, n=len(one.apart))
-        c.tell(other, one.others, n=len(one.apart))
-    couplings = peak_contrasts.couple_curves(found, draws=draws, seed=c.seed)
-    for name, pair in zip((RECEIVED, COUPLED, BEYOND, PUNCTUATION), couplings, strict=True):
-        c.tell(name, pair.share, control=pair.chance, n=pair.n, p=pair.p)
 
 
 def of_swaps(c: Conditions, swapped: Sequence[token_swaps.Swap], control: Sequence[token_swaps.Swap]) -> None:

@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from workbench.core.claims import Quantity
 from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.stats.agreement import spearman
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, fact
 from workbench.papers.kit.criteria import above, at_least, at_most, below, beyond, more
+from workbench.papers.kit.refusals import tell_all
 from workbench.papers.pictured_relevance import add_pictures, picture_claims
 from workbench.papers.registry import add_paper
 from workbench.view.pictures import Heatmap, Scatter
@@ -97,12 +99,10 @@ def _of_agreement(c: Conditions, found: against_exact.Agreement) -> None:
         exact, estimates = found.exact[kind], found.estimates[kind]
         measured = against_exact.correlations(exact, estimates, seed=c.seed)
         for name, one in measured[0].items():
-            c.tell(_r(name, kind), one.r, n=one.n, around=(one.low, one.high))
             error = against_exact.error_share(exact.ravel(), estimates[name].ravel())
-            c.tell(f"error of {name} on {kind}", error, n=one.n)
-        gain = against_exact.gain(measured, better, worse)
+            tell_all(c, {_r(name, kind): one, f"error of {name} on {kind}": Quantity(error, one.n)})
         both = f"{_r(better, kind)} minus {_r(worse, kind)}"
-        c.tell(both, gain["more"], around=(gain["low"], gain["high"]), p=gain["p"])
+        tell_all(c, {both: against_exact.gain(measured, better, worse)})
     kind = MLPS if MLPS in found.exact else HEADS
     exact, estimated = found.exact[kind], found.estimates[kind]["RelP"]
     c.numbers["shuffled estimates"] = against_exact.shuffled(exact, estimated, seed=c.seed)
@@ -127,7 +127,7 @@ def _of_others(setting: Setting, c: Conditions, own: against_exact.Agreement) ->
     for text, seen in found.items():
         for kind in (kind for kind in (MLPS, STREAM) if kind in seen.exact):
             table, _ = against_exact.correlations(seen.exact[kind], seen.estimates[kind], seed=c.seed)
-            r = {name: one.r for name, one in table.items()}
+            r = {name: one.value for name, one in table.items()}
             rows.append({"model and task": text, "parts": kind, **r})
     c.tables["the same on other models and tasks (MLP outputs and residual stream)"] = [*rows, *lacking]
     wins = sum(row["RelP"] > row["AtP"] for row in rows)
