@@ -16,6 +16,7 @@ from workbench.core.stats.intervals import (
     Interval,
     no_interval,
     ratio,
+    resampled_interval,
     resamples,
     too_few_draws,
 )
@@ -174,8 +175,7 @@ class Specificity(Told):
         found = drops[0] - drops[1:].mean(0)
         # with equal pairs and values it is zero but for the order of adding
         found = np.where(np.abs(found) <= ROUNDING, 0.0, found)
-        low, high = np.nanpercentile(found, [2.5, 97.5])
-        return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))
+        return resampled_interval(found, 0.0 if abs(self.value) <= ROUNDING else self.value)
 
     def sentence(self, interval: Interval | None = None) -> str:
         """Say the specificity with what it is made of."""

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from workbench.core.claims import Quantity
 from workbench.core.errors import ShapeError
 from workbench.core.progress import silent
-from workbench.core.stats.intervals import resamples
+from workbench.core.stats.intervals import resampled_interval, resamples
 from workbench.engine.gradients import taped_run
 from workbench.engine.paired_runs import PairedRuns
 from workbench.engine.rules import Backward
@@ -143,9 +143,9 @@ def correlations(
     for name, values in estimates.items():
         sums = _sums(exact, values, counts)
         again = _pearson(sums[:, drawn].sum(2))
-        low, high = np.nanpercentile(again, [2.5, 97.5]) if len(exact) > 1 else (np.nan, np.nan)
         r = float(_pearson(sums.sum(1)[:, None])[0])
-        found[name] = Quantity(r, int(counts.sum()), around=(float(low), float(high)))
+        around = resampled_interval(again, r)[:2] if len(exact) > 1 else (np.nan, np.nan)
+        found[name] = Quantity(r, int(counts.sum()), around=around)
         bootstrap[name] = again
     return found, bootstrap
 
@@ -161,12 +161,12 @@ def gain(
     """
     table, draws = measured
     more, apart = table[better].value - table[worse].value, draws[better] - draws[worse]
-    if not np.isfinite([*table[better].around, *table[worse].around]).all():
+    ends = [end for name in (better, worse) for end in table[name].around or ()]
+    if not np.isfinite(ends).all():
         return Quantity(more, p=float("nan"), around=(float("nan"), float("nan")))
-    low, high = np.nanpercentile(apart, [2.5, 97.5])
     tail = min(np.mean(apart <= 0), np.mean(apart >= 0))
     p = min(1.0, 2 * max(tail, 1 / (len(apart) + 1)))
-    return Quantity(more, p=float(p), around=(float(low), float(high)))
+    return Quantity(more, p=float(p), around=resampled_interval(apart, more)[:2])
 
 
 def _sums(x: Points, y: Points, counts: np.ndarray) -> Float[np.ndarray, "moment pair"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,11 +51,9 @@ class SceneRepair:
         """Return right answers of each edit and of random heads, what each gains and loses, and how movers turn."""
         found = dict[str, Quantity]()
         for what, unit in (("among", "right among the scene's colors"), ("top", "right of all words")):
-            kind = {"unit": unit, "within": SHARE}
-            found |= {
-                f"{what}, {name}": Quantity(getattr(one, what), **kind) for name, one in self.found.items()
-            }
-            found[f"{what}, random heads"] = Quantity([getattr(one, what) for one in self.drawn], **kind)
+            kind = partial(Quantity, unit=unit, within=SHARE)
+            found |= {f"{what}, {name}": kind(getattr(one, what)) for name, one in self.found.items()}
+            found[f"{what}, random heads"] = kind([getattr(one, what) for one in self.drawn])
         gains, n = self.gains(), len(self.found[PLAIN].among)
         found |= {
             f"gain of {name}": Quantity(gain, n) for name, gain in gains.items() if name not in self.parts
@@ -91,9 +90,9 @@ class SceneRepair:
         change = 100 * np.mean([moved[head] for head in movers], 0) if movers else np.zeros((0, 2))
         control = f"movers {', '.join(movers)}; nothing changes before the edited layer"
         why = "no later head that writes colors looks at them"
-        kind = {"unit": "points of attention", "within": (-100, 100), "control": control, "why": why}
+        kind = partial(Quantity, unit="points of attention", within=(-100, 100), control=control, why=why)
         sides = enumerate(("right", "wrong"))
-        return {f"movers to the {side} color": Quantity(change[:, i], **kind) for i, side in sides}
+        return {f"movers to the {side} color": kind(change[:, i]) for i, side in sides}
 
     def _moved(self) -> dict[str, Float[np.ndarray, "pair color"]]:
         """By how much all edits change each later head's attention to the right and to the wrong colors."""

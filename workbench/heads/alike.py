@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core.claims import Quantity, Rows
 from workbench.core.errors import OptionError
 from workbench.core.stats.agreement import pearson
-from workbench.core.stats.intervals import resamples
+from workbench.core.stats.intervals import SHARE, resampled_interval, resamples
 from workbench.core.stats.matched import layer_of, matched_heads
 from workbench.core.stats.multiplicity import holm
 from workbench.core.stats.permutation import p_above, sign_test_p
@@ -53,7 +53,7 @@ def correlation(
         )
     rng = np.random.default_rng([seed, 3])
     null = np.array([pearson(a.ravel(), rng.permuted(b, axis=1).ravel()) for _ in range(draws)])
-    around = _interval(here, there, seed)
+    around = _interval(here, there, r, seed)
     return Quantity(r, control=float(null.mean()), p=p_above(r, null), around=around)
 
 
@@ -66,8 +66,8 @@ def _no_counterparts(here: RetrievalScores, there: RetrievalScores) -> str:
     return "" if here.counted.any() and there.counted.any() else "one of the models answers no needle"
 
 
-def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple[float, float]:
-    """95 % interval of r over resamples of the prompts of each model."""
+def _interval(here: RetrievalScores, there: RetrievalScores, r: float, seed: int) -> tuple[float, float]:
+    """95 % interval of r over resamples of the prompts of each model; noise of prompts only lowers it."""
     sides = [s.per_sample[s.counted] for s in (here, there)]
     if min(map(len, sides)) < 2:  # one prompt does not show how others differ
         return float("nan"), float("nan")
@@ -76,8 +76,7 @@ def _interval(here: RetrievalScores, there: RetrievalScores, seed: int) -> tuple
         pearson(*(side[index[k]].mean(0).ravel() for side, index in zip(sides, drawn_, strict=True)))
         for k in range(500)
     ]
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return float(low), float(high)
+    return resampled_interval(np.array(found), r, mirrored=True, within=(-1.0, 1.0))[:2]
 
 
 def model_row(name: str, scores: RetrievalScores | str) -> dict[str, Any]:
@@ -127,8 +126,8 @@ def share_interval(scores: RetrievalScores, threshold: float, *, seed: int) -> t
     found = [
         (kept[index].mean(0) >= threshold).mean() for index in resamples(len(kept), draws=1000, seed=seed)
     ]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+    share = float((kept.mean(0) >= threshold).mean())
+    return resampled_interval(np.array(found), share, mirrored=True, within=SHARE)[:2]
 
 
 def matched_to(

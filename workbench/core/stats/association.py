@@ -11,7 +11,14 @@ import numpy as np
 from workbench.core.errors import ShapeError
 from workbench.core.stats.agreement import average_ranks
 from workbench.core.stats.dependent_pairs import Clusters, cluster_index
-from workbench.core.stats.intervals import RESAMPLES, Interval, no_interval, resamples, too_few_draws
+from workbench.core.stats.intervals import (
+    RESAMPLES,
+    Interval,
+    no_interval,
+    resampled_interval,
+    resamples,
+    too_few_draws,
+)
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -103,13 +110,10 @@ def paired_interval(
     members = [np.flatnonzero(index == i) for i in range(len(set(index.tolist())))]
     if len(members) < 2:
         return no_interval(too_few_draws(len(x), index))
-    if not np.isfinite(statistic(x, y)):
+    value = statistic(x, y)
+    if not np.isfinite(value):
         return no_interval("it is not defined for all items together")
     drawn = (
         np.concatenate([members[i] for i in one]) for one in resamples(len(members), draws=draws, seed=seed)
     )
-    found = np.array([statistic(x[at], y[at]) for at in drawn])
-    if not np.isfinite(found).any():
-        return no_interval("it is not defined in any resample")
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))
+    return resampled_interval(np.array([statistic(x[at], y[at]) for at in drawn]), value)

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.core.stats.intervals import RESAMPLES, Interval, equal_interval, no_interval, resamples
+from workbench.core.stats.intervals import (
+    RESAMPLES,
+    Interval,
+    equal_interval,
+    no_interval,
+    resampled_interval,
+    resamples,
+)
 
 
 def crossed_interval(
@@ -50,8 +57,7 @@ def crossed_interval(
     total = np.einsum("dt,tp,dp->d", tasks, np.where(there, table, 0.0), places)
     n = np.einsum("dt,tp,dp->d", tasks, there.astype(float), places)
     means = total[n > 0] / n[n > 0]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float(low), float(high), float(means.std(ddof=1)))
+    return resampled_interval(means, float(np.nanmean(table)))
 
 
 def _counts(n: int, draws: int, seed: int) -> np.ndarray:

@@ -127,6 +127,41 @@ def pair_resamples(n: int, clusters: Clusters = (), *, draws: int, seed: int = 0
         yield np.concatenate([members[one] for one in drawn])
 
 
+def resampled_interval(
+    found: np.ndarray, value: float, *, mirrored: bool = False, within: tuple[float, float] | None = None
+) -> Interval:
+    """Estimate the 95 % interval of a statistic from its values in resamples: percentiles that hold the estimate.
+
+    A resample adds the noise of a sample once more. Where a statistic only falls with noise, as the correlation of two
+    means near 1 does, nearly all resamples are below the estimate, which is itself below the truth: percentiles then
+    reach down twice and never up. ``mirrored`` takes their mirror image about the estimate too, and whichever reaches
+    farther on each side.
+
+    Args:
+        found: One value for each resample; those that are not finite are left out.
+        value: The estimate, from all items as they are.
+        mirrored: For statistics whose resamples lie on one side of the estimate.
+        within: What the statistic can be; a mirror image ends there.
+
+    Returns:
+        Ends and standard error in the statistic's unit. NaN with a reason where no resample has a finite value.
+
+    Source:
+        Davison and Hinkley 1997, Bootstrap Methods and their Application, section 5.2, for the mirror image.
+
+    Example:
+        >>> noisy = np.linspace(0.80, 0.92, 1001)
+        >>> [round(resampled_interval(noisy, 0.9, mirrored=m, within=(-1, 1)).high, 3) for m in (False, True)]
+        [0.917, 0.997]
+    """
+    if not np.isfinite(found).any():
+        return no_interval("it is not defined in any resample")
+    ends = [*np.nanpercentile(found, [2.5, 97.5]), value]
+    if mirrored:
+        ends += [float(np.clip(2 * value - end, *(within or (-np.inf, np.inf)))) for end in ends]
+    return Interval(float(min(ends)), float(max(ends)), float(np.nanstd(found, ddof=1)))
+
+
 def ratio_interval(
     circuit: np.ndarray,
     full: np.ndarray,
@@ -152,13 +187,14 @@ def ratio_interval(
     few = too_few_draws(n, clusters)
     if few:
         return no_interval(few)
-    if not np.isfinite(ratio(circuit, full, empty)):
+    value = ratio(circuit, full, empty)
+    if not np.isfinite(value):
         return no_interval("there is no gap between full and empty")
     if grouped(clusters):
         means = resampled_means(np.stack([circuit, full, empty]), clusters, draws=draws, seed=seed)
-        return _interval(_ratios(*means.T[:, :, None]))
+        return resampled_interval(_ratios(*means.T[:, :, None]), value)
     drawn = resamples(n, draws=draws, seed=seed)
-    return _interval(_ratios(circuit[drawn], full[drawn], empty[drawn]))
+    return resampled_interval(_ratios(circuit[drawn], full[drawn], empty[drawn]), value)
 
 
 def mean_interval(
@@ -204,8 +240,10 @@ def mean_interval(
         if largest - least <= 1e-9:
             return equal_interval(least, len(set(clusters)) or len(values), within=within)
     if grouped(clusters):
-        return _interval(resampled_means(np.asarray(values)[None], clusters, draws=draws, seed=seed)[:, 0])
-    return _interval(values[resamples(len(values), draws=draws, seed=seed)].mean(1))
+        means = resampled_means(np.asarray(values)[None], clusters, draws=draws, seed=seed)[:, 0]
+    else:
+        means = values[resamples(len(values), draws=draws, seed=seed)].mean(1)
+    return resampled_interval(means, float(np.mean(values)))
 
 
 def equal_interval(value: float, n: int, *, within: tuple[float, float]) -> Interval:
@@ -226,13 +264,6 @@ def equal_interval(value: float, n: int, *, within: tuple[float, float]) -> Inte
     unseen = 1 - 0.025 ** (1 / n)
     low, high = value - unseen * (value - within[0]), value + unseen * (within[1] - value)
     return Interval(float(low), float(high), 0.0)
-
-
-def _interval(found: np.ndarray) -> Interval:
-    if not np.isfinite(found).any():
-        return no_interval("no resample has a gap")
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return Interval(float(low), float(high), float(np.nanstd(found, ddof=1)))
 
 
 def beyond_rounding(differences: np.ndarray, *scores: np.ndarray) -> np.ndarray:
