@@ -11,7 +11,7 @@ from workbench.core.stats.agreement import average_ranks, spearman
 from workbench.core.stats.association import auroc, paired_interval, slope
 from workbench.core.stats.binomial import share_interval
 from workbench.core.stats.crossed import crossed_interval
-from workbench.core.stats.intervals import SHARE, mean_interval
+from workbench.core.stats.intervals import SHARE, mean_interval, resampled_interval, resamples
 from workbench.core.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, survivors_needed
 from workbench.core.stats.permutation import p_above, permutation_p, sign_flip_p, sign_test_p
 from workbench.core.stats.sign_flips import Resolution, sign_flips
@@ -173,3 +173,25 @@ def test_clusters_of_paired_lists_are_drawn_together():
     copied = paired_interval(slope, np.repeat(x, 5), np.repeat(y, 5), clusters=np.repeat(range(8), 5))
     assert copied == pytest.approx(paired_interval(slope, x, y))
     assert np.isnan(paired_interval(slope, x, y, clusters=["one"] * 8)).all()
+
+
+def test_a_correlation_of_means_near_one_is_held_with_the_mirror_image_of_its_resamples():
+    rng, held, holds = np.random.default_rng(3), np.zeros(2), np.zeros(2)
+    rates = np.where(
+        rng.random(20) < 0.2, rng.random(20), 0.03
+    )  # few heads copy much: both models' truth, r = 1
+
+    def correlated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        a, b = (side - side.mean(-1, keepdims=True) for side in (a, b))
+        return (a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+
+    for seed in range(40):
+        sides = [(rng.random((40, 20)) < rates).astype(float) for _ in range(2)]
+        r = float(correlated(*(side.mean(0) for side in sides)))
+        index = [resamples(40, draws=200, seed=2 * seed + i) for i in range(2)]
+        found = correlated(*(side[at].mean(1) for side, at in zip(sides, index, strict=True)))
+        for i, mirrored in enumerate((False, True)):
+            low, high, _ = resampled_interval(found, r, mirrored=mirrored, within=(-1.0, 1.0))
+            held[i] += low <= 1 <= high
+            holds[i] += low <= r <= high
+    assert holds.tolist() == [40, 40] and held[0] < 10 and held[1] > 36  # of the truth, 95 % is 38 of 40
