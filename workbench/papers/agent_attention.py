@@ -143,7 +143,7 @@ CLAIMS = {
         where="a generalised linear attention",
     ),
     "rank": OfTrainings(
-        "its pattern has at most the rank of the number of agents, softmax has more",
+        "the pattern of agent attention has at most the rank of the number of agents, softmax has more",
         at_most(f"rank with {FEW} agents", FEW) & above("rank of softmax", by=FEW),
         why="softmax trained alike is the control: a rank that every pattern has would say nothing",
         where="a generalised linear attention",

@@ -144,7 +144,7 @@ CLAIMS = {
         where=RECONSTRUCTED,
     ),
     "own": Control(
-        "it is the picture's own self-attention that matters",
+        "masks spread by the picture's own self-attention are better than by another picture's",
         above(SPREAD, FOREIGN),
         why="the same looks, spread along those of another picture",
     ),
@@ -161,7 +161,7 @@ CLAIMS = {
         needs=ROOM,
     ),
     "mixes less": Claim(
-        "and the other word's colour less often",
+        "guided by the masks, each new word paints the other word's colour less often",
         above(f"{OTHER}, {PLAIN}", f"{OTHER}, {GUIDED}"),
         why="a colour in the half where the other word is asked for",
         where=RECONSTRUCTED,
@@ -174,7 +174,7 @@ CLAIMS = {
         needs=ROOM,
     ),
     "whole": Extension(
-        "objects are no less whole",
+        "objects are no less whole when guided by the masks",
         no_worse(f"{WHOLE}, {GUIDED}", f"{WHOLE}, {PLAIN}", within=WITHIN),
         why="a twentieth may be lost; colours that are right beside broken objects are no gain",
     ),

@@ -128,7 +128,7 @@ CLAIMS = {
         why="the same patterns, paired; whether maps become better is asked below",
     ),
     "wholly": Control(
-        "and leaves them no more than their even share",
+        "the regulariser leaves early tokens no more than their even share",
         below(f"early, {FLOW}", QUARTER),
         why="less than without it is nearly its definition; no more than the even share is not",
     ),
@@ -144,13 +144,13 @@ CLAIMS = {
         needs=[ABLE],
     ),
     "weights": Reconstructed(
-        "it points better with heads weighed by how sharply they look than with heads alike",
+        "the flow points better with heads weighed by how sharply they look than with heads alike",
         above(f"pointing, {FLOW}", f"pointing, {EVEN}"),
         why="the weights alone differ",
         needs=[ABLE],
     ),
     "dealt": Reconstructed(
-        "and better than with the weights of other heads of the layer",
+        "the flow points better with a head's own weight than with that of another head of the layer",
         beats_draws(f"pointing, {FLOW}", DEALT),
         why="weights as uneven as these, on random heads",
         where="a control of ours",

@@ -134,7 +134,7 @@ CLAIMS = {
         why="one view of twelve is right by chance",
     ),
     "spot": Control(
-        "it is this instruction's spot that is found",
+        "spots of this instruction are found more often than those of another walk's",
         above(RIGHT, OTHERS),
         why="phrases of another walk are as good phrases; they name what is mostly not there",
     ),
@@ -147,7 +147,7 @@ CLAIMS = {
         control=f"{{{FIXED}:.3f}}, F1 {{F1, {FIXED}:.3f}}",
     ),
     "dealt": Control(
-        "it is the likeness of this walk that tells the step",
+        "the likeness of this walk tells the step better than steps dealt at random",
         above(MONITOR, DEALT),
         why="the monitor's own steps, dealt so that no walk keeps its own; often they are right by chance",
         needs=[ABLE],
@@ -164,7 +164,7 @@ CLAIMS = {
         why="the same places and wanted directions; depth has noise, cells are a tenth wide",
     ),
     "own mask": Control(
-        "it is the mask of this place that helps",
+        "the mask of this place prevents collisions better than that of another place",
         below(MASK, ANOTHER),
         why="the mask of another place turns and stops as often",
     ),

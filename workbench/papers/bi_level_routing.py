@@ -160,12 +160,12 @@ CLAIMS = {
         where="the pictures of routed regions",
     ),
     "learned": TrainedControl(
-        "before training it does not follow it as much",
+        "before training, routing follows that object less",
         in_each(above, FRAMED, BEFORE),
         why="the same model at its start: white pixels alone might draw every region",
     ),
     "asked": TrainedExtension(
-        "it follows that object and not objects of any kind",
+        "routing follows the object that is asked for more than another object",
         in_each(above, FRAMED, OTHERS),
         why="other objects are as unlike the ground; a routing that seeks objects would find both",
     ),

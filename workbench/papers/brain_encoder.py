@@ -105,7 +105,7 @@ CLAIMS = {
         needs=[FITS],
     ),
     "ridge": Claim(
-        "and more than ridge regression on all features of all places",
+        "routing by content explains more than ridge regression on all features of all places",
         above(f"objects, {ROUTED}", f"objects, {RIDGE}"),
         why="over targets, paired; the penalty is tuned, which the released code does not do",
         where="main table, as summarised",

@@ -131,7 +131,7 @@ CLAIMS = {
     "excitation": _better(
         CLASS,
         EXCITATION,
-        "it finds more than squeeze and excitation",
+        "a gate from the class finds more actions than squeeze and excitation",
         "gates from the mean of the channels; the class is learned beside both",
     ),
     "complementary": Claim(

@@ -144,7 +144,7 @@ CLAIMS = {
         models=2,
     ),
     "drops": Claim(
-        "and drops where another thing is, more than without a bottleneck",
+        "codes keep less of where another thing is than no bottleneck does",
         in_each(below, OTHER.format(CODES), OTHER.format(OPEN)),
         why="a linear probe of the cell of the second thing that was drawn; the same width",
         where=SUMMARY,
@@ -152,7 +152,7 @@ CLAIMS = {
         models=2,
     ),
     "drops, task": Control(
-        "and more than codes that are chosen without the task",
+        "codes chosen with the task keep less of where another thing is than codes chosen without it",
         in_each(below, OTHER.format(CODES), OTHER.format(BLIND)),
         why="these have to hold whatever may be asked",
         needs=[FIT],

@@ -5,7 +5,8 @@ inhibition, and making the first task's inhibition heads look at the wrong color
 rounds of path patching, heads of IOI are chosen on other prompts than those that are repaired, and the repair is
 measured on a model that guesses Colored Objects where the model itself does not. That model, zoo:elimination, was
 trained to name the person or color not mentioned again, which makes it likely that heads treat colors as they treat
-names: a repair there shows that the edit can work, not that pretraining brings it about.
+names: a repair there shows that the edit can work, not that pretraining brings it about. Answers are read *among* the
+scene's colors, or at the *top* of the whole vocabulary.
 
 Controls:
 - chance: random sets of heads of the same sizes; IOI found again on other prompts; unrelated tasks
@@ -138,13 +139,13 @@ CLAIMS = {
         where="section 4",
     ),
     "unrelated": Claim(
-        "they share more than IOI and unrelated tasks do", more(SHARED, UNRELATED),
+        "the circuits of these two share more heads than those of IOI and unrelated tasks do", more(SHARED, UNRELATED),
         paper="0.78; greater-than 0.167, capitals 0.25",
         why="heads of general use, such as those of the first layer, are in every circuit", where="section 4",
         control=lambda c: c.beside[UNRELATED].control, n=f"{{n of {UNRELATED}}}",
     ),
     "writers": Claim(
-        "heads that write the answer are the same, and look at it in both tasks", at_least(BOTH, 1),
+        "the same heads write the answer in both tasks, and look at it", at_least(BOTH, 1),
         paper="15.14, 16.15, 17.4, 18.5, 19.15",
         why="the paper's movers attend to the answer token and copy it; one such head is the least",
         where="section 4.2", found="{copying}",
@@ -158,7 +159,7 @@ CLAIMS = {
         where="an extension of ours of section 5: it is not said what competes",
     ),
     "lost": Repair(
-        "no example that was right becomes wrong", at_most("lost", 0.02), paper=0,
+        "with the repair no example that was right becomes wrong", at_most("lost", 0.02), paper=0,
         why="one in fifty may fall by an accident of the held-out prompts",
     ),
     "random": Repair(
@@ -180,11 +181,12 @@ CLAIMS = {
         why="every part is claimed to carry some of it", found="{each part}",
     ),
     "wrong": Repair(
-        "movers then look less at the wrong colors", below("movers to the wrong color"), paper="-8.7 points",
+        "after the repair the writing heads (movers) look less at the wrong colors",
+        below("movers to the wrong color"), paper="-8.7 points",
         why="the sign, clear of chance over prompts",
     ),
     "right": Repair(
-        "movers then look more at the right color", above("movers to the right color"), paper="+2.7 points",
+        "after the repair movers look more at the right color", above("movers to the right color"), paper="+2.7 points",
         why="the sign, clear of chance over prompts",
     ),
     "order": Repair(

@@ -137,7 +137,7 @@ CLAIMS = {
         needs=[FIT],
     ),
     "diverse, dealt": ControlOfArms(
-        "and less alike than with prompts dealt at random",
+        "with coordinated prompts patches become less alike than with prompts dealt at random",
         in_each(below, f"{ALIKE}, {MATCHED}", f"{ALIKE}, {DEALT}"),
         why="prompts that differ from patch to patch make patches differ, whoever chose them",
         needs=[FIT],

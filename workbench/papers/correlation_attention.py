@@ -128,7 +128,7 @@ CLAIMS = {
         where=f"{RECONSTRUCTED}; on drawn objects, an extension of ours",
     ),
     "odd better": Claim(
-        "and better than with the tower as it is",
+        "an odd object is found better than with the tower as it is",
         above(f"odd, {LIKE}", f"odd, {AS_IS}"),
         why="what correlation adds, on the same pictures",
         where=f"{RECONSTRUCTED}; on drawn objects, an extension of ours",

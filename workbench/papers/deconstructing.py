@@ -170,7 +170,7 @@ CLAIMS = {
         why="paired over questions, interval included", where="hybrid models",
     ),
     "skip": Trained(
-        "so do odd layers whose heads write nothing", in_each(below, SKIPPED, hybrid(RANDOM_QK)),
+        "odd layers that write nothing cost more than with position alone", in_each(below, SKIPPED, hybrid(RANDOM_QK)),
         why="paired over questions, interval included", where="hybrid models",
     ),
     "own": Extension(

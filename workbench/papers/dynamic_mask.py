@@ -150,13 +150,13 @@ CLAIMS = {
                 where=TABLES,
             ),
             "random": Trained(
-                f"{task}: and better than random keys, as many for every query",
+                f"{task}: a mask from content is better than random keys, as many for every query",
                 _in(task, above, DYNAMIC, RANDOM),
                 why="as many keys far and near, but none of them chosen",
                 where="a control of ours",
             ),
             "all": Trained(
-                f"{task}: and nearly as good as all keys",
+                f"{task}: a mask from content is nearly as good as all keys",
                 _in(task, no_worse, DYNAMIC, ALL, within=NEARLY),
                 why="within two points in a hundred, interval included",
                 where=TABLES,
@@ -171,7 +171,7 @@ CLAIMS = {
         needs=[ABLE],
     ),
     "imposed, random": Claim(
-        "and more than random keys do",
+        "imposed on a model trained without, it keeps more of the behavior than random keys do",
         beats_draws(f"imposed, {DYNAMIC}", f"imposed, {RANDOM}"),
         why="random masks of the same degree; each keeps a query's own token",
         where="a control of ours",

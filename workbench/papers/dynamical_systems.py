@@ -156,7 +156,7 @@ CLAIMS = {
         why="positive random features of trained queries and keys; the slope of log error, rows drawn together",
     ),
     "own": OfTrainings(
-        "what it approaches is its own pattern, not any",
+        "linear attention approaches the softmax pattern of its own row, not that of any row",
         below("error, most features", "error, the pattern of another row"),
         why="patterns of one layer are alike: a distance alone does not say that it is this row's",
         where="a control of ours",
@@ -169,7 +169,7 @@ CLAIMS = {
         needs=TRAINED,
     ),
     "tied": OfTrainings(
-        "and so it does with its gain tied to the transition, as in a state-space model",
+        "the reversed sigmoid beats that gate also with its gain tied, as in a state-space model",
         in_each(above, TIED, LSTM),
         why="the other reading of the exchange: a state-space model discretises both alike",
         where="as told by others, reconstructed",

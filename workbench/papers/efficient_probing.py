@@ -128,7 +128,7 @@ CLAIMS = {
         found=f"{{shown of {EFFICIENT} minus {MEAN}}} of the pictures",
     ),
     "pooling": Claim(
-        "it is as good as attention pooling",
+        "efficient probing is as good as attention pooling",
         no_worse(EFFICIENT, POOLING, within=EQUAL),
         f"accuracy at most {EQUAL:.0%} below attention pooling with as many maps, interval included",
         why="two points are what a probe may lack and still count as equal",
@@ -136,7 +136,7 @@ CLAIMS = {
         needs=[FIT],
     ),
     "fewer": Claim(
-        "with fewer parameters",
+        "efficient probing has fewer parameters than attention pooling",
         fact(
             "it has fewer learned numbers than attention pooling",
             lambda c: c.numbers["parameters"][EFFICIENT] < c.numbers["parameters"][POOLING],
@@ -147,7 +147,7 @@ CLAIMS = {
         control=f"{MEAN} {{parameters[{MEAN}]:,}}",
     ),
     "localise": Claim(
-        "its queries find the object",
+        "the queries of the probe find the object",
         above(OWN, OTHERS),
         "the mean map of the queries gives a patch of the marked object more than one of the other objects: paired "
         "difference above 0, interval included",
@@ -157,7 +157,7 @@ CLAIMS = {
         found=f"{{shown of {OWN}}}; the largest weight is on it in {{pointing:.0%}}",
     ),
     "complementary": Claim(
-        "its queries look at different parts",
+        "the queries of the probe look at different parts",
         below(WITHIN, BETWEEN, by=-APART),
         f"two queries of one probe share at least {APART:g} less of their maps than queries of two probes that know "
         "nothing of each other: paired difference, interval included",

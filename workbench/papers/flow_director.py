@@ -116,13 +116,13 @@ CLAIMS = {
         ],
     ),
     "still changes": Claim(
-        "the mask does not hinder the change",
+        "with the mask the asked attribute changes nearly as often as without",
         no_worse(f"changed, {MASKED}", f"changed, {PLAIN}", within=WITHIN),
         why="a tenth may be lost",
         where=RECONSTRUCTED,
     ),
     "own mask": Control(
-        "it is the picture's own mask that matters",
+        "the picture's own mask serves better than that of another picture",
         above(f"both, {MASKED}", f"both, {OTHER}"),
         why="as many patches, where another picture's word is looked at",
     ),

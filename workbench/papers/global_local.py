@@ -117,7 +117,7 @@ CLAIMS = {
         needs=[SEES],
     ),
     "word": Control(
-        "it is the word that guides, not any direction",
+        "the direction of the word of place guides better than any direction",
         above(f"{PLACES}, {PRIOR}", f"{PLACES}, {RANDOM_PRIOR}"),
         why="a random word moves scores as far",
         needs=[SEES],

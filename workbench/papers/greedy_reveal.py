@@ -106,22 +106,22 @@ CLAIMS = {
         why="the same number of patches is sharp; if this fails, slopes say nothing here",
     ),
     "random": Reconstructed(
-        "the right caption brings the named object early: earlier than a random order",
+        "the right caption brings the named object earlier than a random order",
         above(RANDOM, RIGHT),
         why="a random order of the same patches",
     ),
     "wrong": Reconstructed(
-        "earlier than a wrong caption",
+        "the right caption brings the named object earlier than a wrong caption",
         above(WRONG, RIGHT),
         why="a wrong caption names an object just so, mostly one that is not there; contrast draws any caption",
     ),
     "others": Control(
-        "and earlier than the other objects of the picture",
+        "the right caption brings the named object earlier than the other objects of the picture",
         above(f"another object, {RIGHT}", RIGHT),
         why="any object stands out from the ground; only the caption says which is meant",
     ),
     "free": Reconstructed(
-        "viewing for a task is not free viewing: the named object comes earlier",
+        "viewing for a task is not free viewing: with a caption that names it an object comes earlier",
         above(FREE, RIGHT),
         "without a caption that says so the named object comes later: paired difference above 0, interval included",
         why="the caption *nothing* names no object, and the model knows the word",

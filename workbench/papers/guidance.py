@@ -124,7 +124,7 @@ CLAIMS = {
         why="the same start and the same batches", where=WHERE, needs=COPY, models=2,
     ),
     "copy control": Claim(
-        "and better than with a guide that reads other rows",
+        "a recurrent network copies better than with a guide that reads other rows",
         above(f"copy, {GUIDED}", f"copy, {SHUFFLED}"),
         why="the same guide and loss; only what belongs to the row is lost",
         where="a control of ours", needs=COPY, models=2,
@@ -135,18 +135,18 @@ CLAIMS = {
         why="the same start and the same batches", where=WHERE, needs=PARITY, models=2,
     ),
     "parity control": Claim(
-        "and better than with a guide that reads other rows",
+        "a transformer learns parity better than with a guide that reads other rows",
         above(f"parity, {GUIDED}", f"parity, {SHUFFLED}"),
         why="the same guide and loss; only what belongs to the row is lost",
         where="a control of ours", needs=PARITY, models=2,
     ),
     "untrained": Claim(
-        "a guide that was never trained gives a part of it, in copying",
+        "a guide that was never trained helps, too, in copying",
         above(f"copy, {UNTRAINED}", f"copy, {ALONE}"),
         why="what is passed on is then the form of the guide", where=WHERE, needs=COPY, models=2,
     ),
     "untrained parity": Claim(
-        "a guide that was never trained gives a part of it, in parity",
+        "a guide that was never trained helps, too, in parity",
         above(f"parity, {UNTRAINED}", f"parity, {ALONE}"),
         why="what is passed on is then the form of the guide", where=WHERE, needs=PARITY, models=2,
     ),

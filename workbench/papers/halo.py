@@ -120,12 +120,12 @@ CLAIMS = {
         why="same start and batches; at the border of its block a patch sees nothing of its neighbor otherwise",
     ),
     "random": TrainedControl(
-        "and more than as many random patches",
+        "a halo of one patch answers more than as many random patches",
         in_each(above, HALO, RANDOM),
         why="as many keys for each patch, its own among them, drawn once for each layer",
     ),
     "all": TrainedExtension(
-        "it is nearly as good as all patches",
+        "a halo of one patch is nearly as good as all patches",
         in_each(no_worse, HALO, ALL, within=WITHIN),
         why="within two points in a hundred, interval included: 9 to 16 patches in place of 64",
     ),
@@ -141,7 +141,7 @@ CLAIMS = {
         why="the same halo with and without it",
     ),
     "in place": TrainedExtension(
-        "and is worth more than a halo",
+        "a convolution without a halo is worth more than a halo",
         in_each(above, NARROW_HYBRID, HALO),
         why="blocks alone with the convolution, whose 3 by 3 reach over their border, beside a halo of 1 without",
     ),

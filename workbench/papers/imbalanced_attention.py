@@ -149,7 +149,7 @@ CLAIMS = {
         needs=[INVENTS],
     ),
     "random": Control(
-        "it is the chosen patches that matter: fewer than with as many random ones",
+        "chosen patches matter: descriptions name fewer such things than with as many random patches",
         below(INVENTED_EDIT, INVENTED_RANDOM),
         why="random patches, drawn for every picture, get the same factors",
         needs=[INVENTS],
@@ -168,7 +168,7 @@ CLAIMS = {
         needs=[ABLE, SAYS_YES],
     ),
     "absent, random": Control(
-        "less often than with as many random patches",
+        "questions about what is absent get a yes less often than with as many random patches",
         below(YES_EDIT, YES_RANDOM),
         why="random patches, drawn for every picture, get the same factors",
         needs=[ABLE, SAYS_YES],

@@ -1,12 +1,13 @@
 """In-context linear regression demystified (2025): what two softmax heads learn, as matrices and as a function.
 
-One softmax attention layer trained on regression problems, five covariates and forty examples. Trained heads have
-KQ = omega I and OV that reads y alone; heads of opposite sign cancel the mean and leave one step of gradient descent on
-centred covariates.
+One softmax attention layer trained on regression problems, five covariates and forty examples. KQ is the matrix by
+which a head compares two examples, OV the one by which it writes what it reads, and their strengths are omega and mu.
+Trained heads have KQ = omega I and OV that reads y alone; heads of opposite sign cancel the mean and leave one step of
+gradient descent on centred covariates.
 
-Matrices and function are those of the model; its predictions are compared with closed forms whose exact risks are
-known. The last column of KQ meets only the query's y, which is 0: it is never trained and is left out. One, two and
-four heads are trained here from random starts.
+Matrices and function are those of the model; its predictions are compared with closed forms whose exact risks are known
+(eta is the size of a step). The last column of KQ meets only the query's y, which is 0: it is never trained and is left
+out. One, two and four heads are trained here from random starts.
 
 Controls:
 - networks that were not trained
@@ -172,12 +173,12 @@ CLAIMS = {
         where="a formula of ours for the exact risk of that step",
     ),
     "bayes": Claim(
-        "and above that of ridge regression (Bayes)", above("model", "ridge"),
+        "their risk is above that of ridge regression, the least that is possible (Bayes)", above("model", "ridge"),
         why="no predictor is better than ridge with this prior, so the contrary would be a mistake",
         where="a check of ours: ridge is the best there is with this prior",
     ),
     "lengths": Claim(
-        "it works at other lengths than the one it was trained at",
+        "two heads also work at other lengths than the one they were trained at",
         at_most("off the step", 0.05) & at_least("falls", 1),
         "within 5 % of the debiased step with the same eta at every length, and falling with it",
         why="the step is what the heads should still compute; the single head's formula is the control",

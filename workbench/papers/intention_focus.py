@@ -152,7 +152,7 @@ CLAIMS = {
         models=2,
     ),
     "reward": Control(
-        "it takes the reward of the question itself",
+        "the policy finds the region more often than one that learned by rewards of other questions",
         in_each(above, HITS.format(OWN), HITS.format(DEALT)),
         why="the same policy and pictures, with as many rewards, dealt to other questions",
         needs=[FIT],

@@ -138,13 +138,13 @@ CLAIMS = {
         why="effects that add up have an interaction of 0",
     ),
     "own": Control(
-        "more than those of other prompts do on the same word",
+        "picture and question of an answer work together on its word more than those of other prompts",
         above(OWN, OTHERS),
         why="an answer may have its interaction whatever is asked and seen; all prompts but its own, whatever "
         "their answer",
     ),
     "tells": Reconstructed(
-        "they work together more on right answers than on hallucinated ones",
+        "picture and question work together more on right answers than on hallucinated ones",
         tells(TERM, TRUE)
         & dealt("AUROC of the interaction for answers yes that are right", area, TERM, TRUE),
         why="the word is the same in both, so that only what it is about differs",

@@ -100,7 +100,7 @@ CLAIMS = {
         why="with the targets of other pictures there is nothing to learn but where targets are on average",
     ),
     "heads": Control(
-        "it matters which head gives what",
+        "attention features say more than those with heads dealt anew: it matters which head gives what",
         above(ATTENTION, DEALT_HEADS),
         why="the same numbers, dealt among the heads of each picture",
     ),
@@ -110,7 +110,7 @@ CLAIMS = {
         why="hidden features have what the figure holds beside them, and the head is of the same form",
     ),
     "most": Reconstructed(
-        "they are enough to hit most targets",
+        "attention features are enough to hit most targets",
         above(ATTENTION, by=HIT),
         "more than half of the targets are hit: interval above 0.5",
         why="features that predict something may still be of little use",

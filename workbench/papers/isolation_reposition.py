@@ -138,7 +138,7 @@ CLAIMS = {
         needs=MIXED,
     ),
     "dealt": Control(
-        "it is the subjects' own patches that matter",
+        "subjects mix less than when as many patches, dealt at random, are isolated",
         below(f"mixed, {ISOLATED}", f"mixed, {DEALT}"),
         why="as many patches and the same words, dealt at random",
         needs=MIXED,
@@ -150,7 +150,7 @@ CLAIMS = {
         needs=MIXED,
     ),
     "whole": Extension(
-        "objects are no less whole",
+        "isolated objects are no less whole",
         no_worse(f"intact, {ISOLATED}", f"intact, {PLAIN}", within=WITHIN),
         why="a twentieth may be lost",
     ),
@@ -172,12 +172,12 @@ CLAIMS = {
         why="the same reference in the other half",
     ),
     "anywhere": Control(
-        "and better than anywhere",
+        "a reference is used better where its subject is needed than moved anywhere",
         above(f"{COLOUR}, {MOVED}", f"{COLOUR}, {ANYWHERE}"),
         why="moved by random numbers of patches",
     ),
     "foreign": Control(
-        "it is the reference's own colour",
+        "the colour that is taken over is that of the own reference, not of another one",
         above(f"{COLOUR}, {MOVED}", f"{COLOUR}, {FOREIGN}"),
         why="another picture's reference on the same place",
     ),

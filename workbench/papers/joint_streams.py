@@ -138,7 +138,7 @@ CLAIMS = {
         models=TRAININGS,
     ),
     "cut": Control(
-        "because the streams look at each other",
+        "depth fits its picture better than when the streams cannot look at each other",
         in_each(above, f"depth fits, {NONE}", f"depth fits, {CUT}"),
         why="the same weights, captions and noise; no caption says where in its half an object is",
         needs=FIT,
@@ -153,7 +153,7 @@ CLAIMS = {
         models=TRAININGS,
     ),
     "own maps": Control(
-        "because they are drawn to their own picture's",
+        "the maps agree more than with a loss towards another caption's maps",
         in_each(below, f"ratio of maps, {LOSS}", f"ratio of maps, {OTHER}"),
         why="the same loss and weight towards the maps of another caption's picture",
         needs=FIT,
@@ -168,7 +168,7 @@ CLAIMS = {
         models=TRAININGS,
     ),
     "own": Control(
-        "and better than with the loss towards another caption's maps",
+        "depth fits the picture better than with a loss towards another caption's maps",
         in_each(above, f"depth fits, {LOSS}", f"depth fits, {OTHER}"),
         why="the same loss and weight",
         needs=ROOM,

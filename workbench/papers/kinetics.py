@@ -1,10 +1,10 @@
 """Kinetics: what generating costs is reading keys and values, and that changes which model and which attention is best.
 
 Costs are counted by the model that ``--dry-run`` and the page on larger models use: operations, and bytes of keys and
-values, joined by the operations that a device does in the time of one byte. Shapes are those of six published models
-of one family (Qwen3, 0.6 to 32 billion parameters). Whether sparse attention wins at equal cost is asked of a model
-that finds values by keys: it reads its whole prompt, or only a few keys for every query. The time of one token is
-measured here, on one core, in layers with random numbers.
+values, joined by the operations that a device does in the time of one byte: this sum is told in *equivalents*. Shapes
+are those of six published models of one family (Qwen3, 0.6 to 32 billion parameters). Whether sparse attention wins at
+equal cost is asked of a model that finds values by keys: it reads its whole prompt, or only a few keys for every query.
+The time of one token is measured here, on one core, in layers with random numbers.
 
 Controls:
 - as many keys drawn at random
@@ -146,13 +146,13 @@ CLAIMS = {
         where="abstract, reconstructed; the formula is that of the code",
     ),
     "sizes": Counted(
-        "operations flatter small models: by equivalents the next larger one costs less for the same length",
+        "in equivalents the step to the next larger model is cheaper than in operations alone",
         below(BY_COST, BY_FLOP),
         why="which model is best at a cost depends on how many answers it can give for it; accuracy is left out",
         where="the mechanism of the abstract's claim, reconstructed",
     ),
     "threshold": CountedHere(
-        "from the small models on a larger one costs hardly more",
+        "at some size the next larger model costs hardly more for the same length",
         less("least step", 1.5),
         why="the cheapest step of the family by equivalents; the control is the cheapest by operations",
     ),
@@ -162,13 +162,13 @@ CLAIMS = {
         why="both read as many keys for every query; the choice itself costs nothing here",
     ),
     "random": Claim(
-        "and more than as many random ones",
+        "keys of the head's own choice answer more than as many random ones",
         beats_draws(SPARSE, RANDOM),
         why="the same keys for all prompts, drawn anew for each of the draws",
         where="a control of ours", needs=[DOES],
     ),
     "kept": Answered(
-        "and nearly as many as with all keys",
+        "keys of the head's own choice answer nearly as much as all keys",
         no_worse(SPARSE, FULL, within=NEAR),
         paper="over 5 points better in high-cost regimes",
         why="at a fraction of the reads; the paper's gain comes from longer answers for the same cost",

@@ -134,7 +134,7 @@ CLAIMS = {
         where=f"{RECONSTRUCTED}; on drawn signals, an extension of ours",
     ),
     "fitted": Control(
-        "it is what the probe was fitted to that decodes",
+        "the probe decodes more often than one that was fitted to dealt signals",
         above(DECODED, DEALT),
         why="the same signals and voices, dealt to each other so that no signal keeps its own trial's",
     ),
@@ -145,7 +145,7 @@ CLAIMS = {
         needs=[ABLE],
     ),
     "own": Control(
-        "it is the signal of this talk that matters",
+        "answers follow the attended speaker more often than with the signal of another talk",
         above(follows(SIGNAL), follows(ANOTHER)),
         why="the token of another talk is as large and as much a voice, of somebody who mostly does not speak here",
         needs=[ABLE],

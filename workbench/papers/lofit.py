@@ -176,7 +176,7 @@ CLAIMS = {
         flips("LoFiT", "another task's heads"), where="abstract", needs=[WORKS],
     ),
     "low rank": Claim(
-        "as good as low-rank fine-tuning with 20 to 200 times fewer trained numbers",
+        "LoFiT is as good as low-rank fine-tuning with 20 to 200 times fewer trained numbers",
         no_worse("LoFiT", "low rank", within=0.05) & at_least("times fewer", 20.0),
         paper="20 to 200 times",
         why="{by LoFiT} against {by low rank:,} numbers ({times fewer:.0f} times; the whole model has "

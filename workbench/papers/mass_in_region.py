@@ -150,9 +150,9 @@ CLAIMS = {
         models=2,
     ),
     "hits": _gains(HITS, "with the field of view the gaze's end is hit more often"),
-    "dice": _gains(DICE, "and the mask of what is looked at is better"),
-    "area": _gains(AREA, "and the heat map tells patches of the target from others better"),
-    "mass": _gains(MASS, "and more of its mass lies in the region"),
+    "dice": _gains(DICE, "with the field of view the mask of what is looked at is better"),
+    "area": _gains(AREA, "with the field of view the heat map tells the target's patches from others better"),
+    "mass": _gains(MASS, "with the field of view more of the heat map's mass lies in the region"),
     "dealt": Control(
         "the labels have to be those of the picture",
         in_each(above, f"{HITS}, {FULL}", f"{HITS}, {DEALT}"),
@@ -161,7 +161,7 @@ CLAIMS = {
         models=2,
     ),
     "channel": Control(
-        "with it more is hit than where no field of view is handed on",
+        "with the field of view more is hit than where none is handed on",
         in_each(above, f"{HITS}, {FULL}", f"{HITS}, {BLIND}"),
         why="the heat map is given where the figure stands and what it looks like, and nothing of the first stage",
         needs=[FIT, GAIN],

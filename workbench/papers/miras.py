@@ -2,9 +2,9 @@
 
 Random keys and values of length 1 are read one after the other, then every key is asked again: the cosine of what the
 memory says with the value. Rates are chosen on other streams. Models of one layer are trained side by side on
-multi-query recall from the same start, two trainings each: the dot product (linear attention), the delta rule, and the
-biases and retentions of Moneta, Yaad and Memora. Here every memory is a matrix where the paper's is an MLP, and the
-paper was read in an account of others.
+multi-query recall from the same start, two trainings each: the dot product (linear attention, *hebb*), the *delta*
+rule, and Moneta (*lp*), Yaad (*huber*) and Memora (*kl*), each with its own bias and retention. Here every memory is a
+matrix where the paper's is an MLP, and the paper was read in an account of others.
 
 Controls:
 - values of other keys
@@ -160,19 +160,19 @@ CLAIMS = {
         needs=[STORES],
     ),
     "lp": Told(
-        "so does an l_p norm, with the paper's p of 3",
+        "an l_p norm with the paper's p of 3 withstands outliers, too",
         above("lp, outliers", "delta, outliers"),
         why="the same streams",
         needs=[STORES],
     ),
     "retention": Told(
-        "retention trades age against capacity",
+        "forgetting recalls new pairs better, and old pairs worse, than keeping everything",
         above("forgetting, newest quarter", "keeping, newest quarter")
         & below("forgetting, oldest quarter", "keeping, oldest quarter"),
         why="half as many pairs again as dimensions: what is kept longer costs what is new",
     ),
     "heads": Claim(
-        "on keys and values of a model's heads the delta rule recalls more, too",
+        "on keys and values of a model's heads the delta rule recalls more than the dot product, too",
         above("delta, heads", "hebb, heads"),
         why="keys of heads are not random: heads are drawn together with their texts",
         where="an extension of ours",

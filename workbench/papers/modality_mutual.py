@@ -153,7 +153,7 @@ CLAIMS = {
     ),
     **{
         kind: Extension(
-            f"so it is with questions of {kind}",
+            f"the twin whose patches see the question is better at questions of {kind}",
             _each(kind),
             why="the same rule, by kind of question",
             needs=[FIT, room(f"{kind}, {BLIND}", ROOM, f"blind twins answer {{{kind}, {BLIND}:.1%}}")],
@@ -168,13 +168,13 @@ CLAIMS = {
         needs=[ABLE],
     ),
     "random": Control(
-        "more than as many entries opened at random do",
+        "imposed, the mask shifts the model more than as many entries opened at random do",
         beats_draws(f"{IMPOSED}, some questions", RANDOM),
         why="any mask that a model does not know may shift it; patches alone look ahead in both",
         needs=[ABLE],
     ),
     "needed": Extension(
-        "and a model that was trained with it needs it",
+        "a model that was trained with this mask needs it",
         above(TAKEN, TRAINED),
         why="if nothing were lost without it, nothing would be read from what patches saw",
         needs=[FIT],

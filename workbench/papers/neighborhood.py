@@ -140,7 +140,7 @@ CLAIMS = {
         why="float32 rounding of values of about 1",
     ),
     "linear": Claim(
-        "its work grows linearly with the length, as the paper says of its time",
+        "the work of neighborhood attention grows linearly with the length, as the paper says of its time",
         at_most(f"{POWER}, {WORK[0]} of {GATHERED}", LINEAR)
         & at_most(f"{POWER}, {WORK[1]} of {GATHERED}", LINEAR),
         why="the power of the length in counted work, 32 keys a query; 1 is linear. Seconds depend on what else runs",
@@ -149,7 +149,7 @@ CLAIMS = {
         models=None,
     ),
     "quadratic": Claim(
-        "that of full attention quadratically",
+        "the work of full attention grows quadratically with the length",
         at_least(f"{POWER}, {WORK[0]} of {ALL}", QUADRATIC) & at_least(f"{POWER}, {WORK[1]} of {ALL}", QUADRATIC),
         why="the same queries and keys; 2 is quadratic",
         control=SECONDS.format(ALL),

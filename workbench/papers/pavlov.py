@@ -156,7 +156,7 @@ CLAIMS = {
         why=f"pairs at which the mean cosine falls to {LEAST}; an exponent of one half would be far outside",
     ),
     "worst": OfPairs(
-        "where no retrieval may fail it grows like the root of the dimension",
+        "where no retrieval may fail the number of pairs grows like the root of the dimension",
         above(WORST, by=0.5 - SLOPE) & below(WORST, by=0.5 + SLOPE),
         why=f"no values whatever may make an error above {MOST:g}, the length of a value itself",
     ),

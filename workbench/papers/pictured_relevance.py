@@ -161,21 +161,23 @@ def picture_claims(where: str) -> dict[str, Claim]:
             where=where, needs=ABLE, model=MODEL,
         ),
         "regions at random": Claim(
-            "its areas lie on what decides better than the same areas at random places",
+            "salient areas lie on what decides better than the same areas at random places",
             beats_draws(_iou(SALIENT), MOVED),
             why="form and size of the areas stay, only where they lie is drawn",
             where="a control of ours", needs=ABLE, model=MODEL,
         ),
-        "regions, raw": _better(RAW, "its areas cover what decides better than the raw relevance map", where),
+        "regions, raw": _better(RAW, "salient areas cover what decides better than the raw relevance map", where),
         "regions, AttnLRP": _better(
-            ATTN, "and better than the map of AttnLRP", "an extension of ours",
+            ATTN, "salient areas cover what decides better than the map of AttnLRP", "an extension of ours",
         ),
-        "regions, gradients": _better(PLAIN, "and better than plain gradients", "an extension of ours"),
+        "regions, gradients": _better(
+            PLAIN, "salient areas cover what decides better than plain gradients", "an extension of ours"
+        ),
         "regions, first step": _better(
             SALIENT_PLAIN, "relevance is a better first step than plain gradients", "an extension of ours"
         ),
         "regions, covered": Claim(
-            "what its areas cover decides: without it more of the class is lost than without as much elsewhere",
+            "what salient areas cover decides: without it more of the class is lost than without as much elsewhere",
             above(LOST, LOST_MOVED),
             why="as many cells as object and frame have; they get the picture's median colour",
             where="an extension of ours", needs=ABLE, model=MODEL,

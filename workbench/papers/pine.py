@@ -139,7 +139,7 @@ CLAIMS = {
         where="the method",
     ),
     "unequal": Claim(
-        "also for documents of different lengths", _equal(UNEQUAL),
+        "with PINE the output is the same also for documents of different lengths", _equal(UNEQUAL),
         why="the importance of a document is a mean over its tokens, so that its length does not matter",
         where="the method; the test is an extension of ours",
     ),
@@ -149,19 +149,19 @@ CLAIMS = {
         where="a check of ours: it follows from the definition",
     ),
     "accuracy": Asked(
-        "what is judged becomes more accurate",
+        "with PINE more is answered rightly where two of three documents agree",
         above(f"majority accuracy, {PINE}", f"majority accuracy, {PLAIN}"),
         paper="8 to 10 points (RewardBench reasoning)",
         why="the right answer is defined by content alone, so a bias can only harm", where="abstract",
     ),
     "design": Asked(
-        "it matters that the important is near",
+        "it matters that PINE puts the most important document nearest",
         above(f"majority accuracy, {PINE}", f"majority accuracy, {REVERSED}"),
         why="the reversed order is as invariant, so invariance alone cannot make the difference",
         where="the method; the comparison is a control of ours",
     ),
     "kept": Asked(
-        "what was answered before is still answered",
+        "questions that one document answers are still answered with PINE",
         no_worse(f"single accuracy, {PINE}", f"single accuracy, {PLAIN}", within=KEPT),
         why="the unrelated task: there is no bias to take away, so any change is damage",
         where="a control of ours",

@@ -1,8 +1,9 @@
 """Preplan and anchor: local heads look back before a chunk, global heads return to a few tokens after it.
 
-Local heads look farther back before a new chunk (WAAD peaks), global heads of later tokens go back to a few anchors
-(FAI peaks), and the two are coupled. Measured on responses that the model writes at temperature 0.7; head groups are
-chosen on other responses than those analysed; punctuation and white space are left out and shown beside.
+Local heads look farther back before a new chunk: their windowed average attention distance (WAAD) peaks. Global heads
+of later tokens go back to a few anchors, whose future attention influence (FAI) peaks. The two are coupled. Measured on
+responses that the model writes at temperature 0.7; head groups are chosen on other responses than those analysed;
+punctuation and white space are left out and shown beside.
 
 Controls:
 - peaks shifted around each response, among the tokens that can be peaks: spacing kept, alignment lost
@@ -158,7 +159,7 @@ CLAIMS = {
         where="section 2.4",
     ),
     "beyond": Claim(
-        "and not only because both follow words and punctuation",
+        "FAI peaks come with WAAD peaks not only because both follow words and punctuation",
         beyond(BEYOND, "peaks dealt anew among tokens of the same kind"),
         why="kind of token: punctuation or not, beginning of a word or not, half of the response",
         where="a control of ours",

@@ -143,7 +143,7 @@ CLAIMS = {
         needs=[ANSWERS],
     ),
     "question": Control(
-        "it is the question: another one changes them less",
+        "the question changes the patches of its object more than another question does",
         above(OWN, OTHER),
         why="the question of another picture, about the same object's patches, at the same layer",
         needs=[ANSWERS],
@@ -156,7 +156,7 @@ CLAIMS = {
         found=f"{{shown of mass, {SEES}}}; nothing is changed without a path: {{change without a path:g}}",
     ),
     "looks later": Extension(
-        "so it does from the second layer on, where patches have seen it",
+        "from the second layer on, where patches have seen it, attention moves to the asked object",
         above(f"later mass, {SEES}", f"later mass, {BLIND}"),
         why="set after the first run, in which both best layers were the first and nothing can differ; judged on "
         "pictures that were drawn for it",

@@ -161,17 +161,20 @@ CLAIMS = {
         why="the paper's number for its top 50 heads, about 5 %", where="section 4.1", control=f"{{{RANDOM}}}",
     ),
     "causal": Claim(
-        "random heads do not matter so much", beats_draws(MASKED, RANDOM, lower=True) & below(MASKED, RANDOM),
+        "without as many random heads the needle is lost less often",
+        beats_draws(MASKED, RANDOM, lower=True) & below(MASKED, RANDOM),
         why="sets of as many heads in the same layers, none of them among twice as many top heads (the paper's rule)",
         where="section 4.1",
     ),
     "lengths": Claim(
-        "at every length of the text", beyond("least loss at a length", "matched heads"),
+        "at every length of the text more is lost without these heads than without random ones",
+        beyond("least loss at a length", "matched heads"),
         why="an effect of one length alone would be of position, not of retrieval; a sign test of each length, Holm",
         where="an extension of ours: the paper shows lengths and depths in one grid and tests none by itself",
     ),
     "memory": Claim(
-        "what is answered from memory barely moves", no_worse(KNOWN_MASKED, KNOWN, within=0.05) & LESS,
+        "facts that the model knows by heart are barely lost without these heads",
+        no_worse(KNOWN_MASKED, KNOWN, within=0.05) & LESS,
         why="an unrelated task with the same answer words in the same texts; all twenty facts that the weights know, "
         "each after several texts, so that the interval is over texts (with fewer than 73 prompts it could not hold)",
         where="section 4.2",

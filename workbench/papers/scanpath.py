@@ -145,19 +145,19 @@ CLAIMS = {
         models=2,
     ),
     "random": Control(
-        "they are nearer than as many random objects",
+        "scanpaths over objects are nearer to the search than as many random objects",
         in_each(below, OBJECTS, RANDOM),
         why="the right number of fixations is given to the random ones",
         models=2,
     ),
     "nearest": Control(
-        "they are nearer than the nearest objects, whatever their color",
+        "scanpaths over objects are nearer to the search than the nearest objects of any color",
         in_each(below, OBJECTS, NEAREST),
         why="half of the rule without what is searched for; the right number of fixations is given",
         models=2,
     ),
     "unseen": Claim(
-        "so it is in pictures with more objects than any that they were trained on",
+        "scanpaths over objects are nearer also with more objects than were trained on",
         in_each(below, NEW.format(OBJECTS), NEW.format(PATCHES)),
         why="six and seven objects, where training had four and five",
         where=SUMMARY,
@@ -165,7 +165,7 @@ CLAIMS = {
         models=2,
     ),
     "unseen, random": Control(
-        "and nearer than as many random objects there",
+        "with more objects, too, scanpaths over objects are nearer than random objects",
         in_each(below, NEW.format(OBJECTS), NEW.format(RANDOM)),
         why="whether it still searches, not only whether it beats patches",
         models=2,

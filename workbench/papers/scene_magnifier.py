@@ -113,7 +113,7 @@ CLAIMS = {
         found=f"{{shown of {OWN}}}{CHOSEN}",
     ),
     "random": Control(
-        "more than those of a random region",
+        "magnified patches of that region raise accuracy more than those of a random region",
         above(OWN, RANDOM),
         why="windows of one size; what is looked at is all that differs",
         needs=[ANSWERS, GAIN],
@@ -131,7 +131,7 @@ CLAIMS = {
         needs=[ANSWERS, GAIN],
     ),
     "second pass": Reconstructed(
-        "so does a second pass with the region alone",
+        "a second pass with the region that is looked at alone raises accuracy",
         above(TWICE[OWN], PLAIN),
         why="the model was trained on pictures seen through a window; mixed patches are new to it",
         needs=[ANSWERS, GAIN],
@@ -149,7 +149,7 @@ CLAIMS = {
         needs=[TEXT_GAIN],
     ),
     "text, random": Control(
-        "more than a random chunk",
+        "on text: the chunk that is looked at raises accuracy more than a random chunk",
         above(AGAIN, ANY),
         why="prompts of one length; what is repeated alone differs",
         needs=[TEXT_GAIN],

@@ -158,7 +158,7 @@ CLAIMS = {
         models=2,
     ),
     "reverses": Claim(
-        "in the reversed world it is reversed",
+        "in the world where squares are common the asymmetry is reversed",
         _reverses(),
         why="its sign changes, in both trainings",
         where=SUMMARY,

@@ -115,7 +115,7 @@ CLAIMS = {
         needs=[FIT, GAIN],
     ),
     "distance": Reconstructed(
-        "and click nearer to the middle",
+        "suppression and peak click nearer to the middle than a box filled evenly",
         below(f"distance, {BOTH}", f"distance, {EVEN}"),
         why="the middle is what the peak is for; a hit alone does not tell",
         needs=[FIT],

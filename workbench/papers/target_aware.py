@@ -122,7 +122,7 @@ CLAIMS = {
         models=TRAININGS,
     ),
     "own mask": Control(
-        "it follows the picture's own mask",
+        "the map follows the mask of its own picture more than that of another",
         in_each(above, f"map, {ALL}", f"map beside another's mask, {ALL}"),
         why="masks of another picture",
         models=TRAININGS,
@@ -142,14 +142,14 @@ CLAIMS = {
         models=TRAININGS,
     ),
     "chosen": Claim(
-        "the chosen layer is as good as all layers",
+        "with the loss in the chosen layer the object is in the mask as often as with all layers",
         in_each(no_worse, f"hit, {CHOSEN}", f"hit, {ALL}", within=WITHIN),
         why="a twentieth of the pictures may be lost",
         where=RECONSTRUCTED,
         models=TRAININGS,
     ),
     "wrong": Claim(
-        "and better than the layer whose maps fit worst",
+        "the chosen layer is better than the layer whose maps fit worst",
         in_each(above, f"hit, {CHOSEN}", f"hit, {WORST}"),
         why="the same loss and weight in one layer",
         where=RECONSTRUCTED,

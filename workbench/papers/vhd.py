@@ -140,7 +140,7 @@ CLAIMS = {
         why="norms of z differ by layer, so the control has as many heads of the same layers",
     ),
     "tells": OfDivergence(
-        "hallucinated words have lower T-VHD than right ones",
+        "hallucinated words come with less divergence (T-VHD) than right ones",
         tells(TOTAL, TRUE) & dealt("AUROC of T-VHD for answers yes that are right", area, TOTAL, TRUE),
         "among answers yes, AUROC of T-VHD for the right ones above 0.5, interval included, and p below 0.05 with "
         "shuffled labels",
