@@ -47,6 +47,7 @@ def command_of(name: str) -> Any:
 
 def _carry_out(form: type[Command], given: dict[str, Any]) -> None:
     """Look for all that is named, run the command, print its result."""
+    from workbench.commands.run_asked import run_asked
     from workbench.core.job import Job
     from workbench.core.loading import loading
 
@@ -62,7 +63,7 @@ def _carry_out(form: type[Command], given: dict[str, Any]) -> None:
         with loading():
             asked.prepare(job)  # torch: after all that is named was looked for
         with progress(form.declared.name) as advance:
-            result = asked.run(replace(job, progress=advance))
+            result = run_asked(asked, replace(job, progress=advance))
     emit(result, as_json=as_json)
     for said in asked.said(result, job):
         note(said)

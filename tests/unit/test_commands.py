@@ -15,7 +15,7 @@ from workbench.core.command import COMMANDS, Command, argument, command, option
 from workbench.core.errors import OptionError, RunError
 from workbench.core.job import Job
 from workbench.core.run_record import RunRecord
-from workbench.engine.run_folders.command_line import command_line
+from workbench.engine.run_folders.command_line import command_line, typed_line
 
 ON = {"model": "zoo:ioi", "task": "ioi"}
 OPENING = {"device": None, "dtype": "float32", "offline": False}
@@ -108,6 +108,16 @@ def test_the_line_of_a_record_has_no_option_that_is_retired(name):
     line = command_line(RunRecord(command=name, arguments=BEFORE[name]))
     retired = COMMANDS.get(name).declared.retired
     assert line.startswith(f"workbench {name}") and not [f for f in retired if f"--{f}" in line.split()]
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_the_line_on_a_page_leaves_out_what_is_the_default(name):
+    asked = COMMANDS.get(name).from_record(BEFORE[name], "the record")
+    long, short = (
+        set(line.split())
+        for line in (command_line(RunRecord(command=name, arguments=asked.arguments())), typed_line(asked))
+    )
+    assert short < long and "--seed" not in short
 
 
 def test_the_line_of_a_bench_is_one_that_can_be_typed():

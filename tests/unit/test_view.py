@@ -23,7 +23,7 @@ from workbench.view.curve import curve_svg
 from workbench.view.heatmap import heatmap_svg
 from workbench.view.html import results_page, short, table_html, text_html
 from workbench.view.notebook_bar import NotebookBar
-from workbench.view.page import embedded_json
+from workbench.view.page import asset, embedded_json, frame, repeated_by
 from workbench.view.pictures import Drawn, Heatmap
 from workbench.view.terminal import console, heatmap_terminal, render
 from workbench.view.text import escape, number, printable, shorten
@@ -264,6 +264,16 @@ def test_two_narrow_sections_share_a_row_and_shares_have_one_scale():
     share = Heatmap.of(np.array([[0.2, 0.4]]), ["a"], ["b", "c"], unit="share").svg()
     effect = Heatmap.of(np.array([[0.2, 0.4]]), ["a"], ["b", "c"], unit="logits").svg()
     assert ">0.5<" in share and "+0.4" in effect and "−0.4" in effect  # from 0 to 1; as far down as up
+
+
+def test_a_page_shows_the_line_that_repeats_it_where_a_command_makes_it():
+    with repeated_by(lambda: "workbench runs page 'a</code><script>' -o b.html"):
+        made = results_page("t", [("a", text_html("b"))])
+        own = frame(title="t", body='<code id="command"></code>', has_command=True)
+    assert "workbench runs page &#x27;a&lt;/code&gt;&lt;script&gt;&#x27; -o b.html</code>" in made
+    assert made.count('id="command"') == own.count('id="command"') == 1
+    assert made.count(asset("copy.js")) == own.count(asset("copy.js")) == 1
+    assert 'id="command"' not in results_page("t", [("a", text_html("b"))])
 
 
 def test_every_column_of_a_small_table_has_its_label():

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from base64 import b64encode
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,8 @@ from workbench.circuits.files.circuit_file import save_circuit
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.show.circuit_page import circuit_page, report_page
 from workbench.view.heatmap import heatmap_svg
+from workbench.view.html import results_page
+from workbench.view.page import repeated_by
 from workbench.view.raster import png
 from workbench.view.text import printable
 
@@ -275,7 +278,7 @@ def test_themes_follow_the_system_and_the_button(browser, opened):
 
 def test_hostile_text_stays_text(browser, opened):
     opened(circuit_page(hostile()))
-    assert js(browser, "document.querySelectorAll('script').length") == 7  # six of ours and the data
+    assert js(browser, "document.querySelectorAll('script').length") == 8  # seven of ours and the data
     assert js(browser, "document.querySelectorAll('b, img, iframe, object, link').length") == len(HOSTILE)
     tokens = [t.get_attribute("textContent") for t in browser.find_elements("css selector", ".token b")]
     assert tokens == [printable(text) for text in HOSTILE]
@@ -313,6 +316,59 @@ def test_reports_are_read_without_script_errors(browser, opened):
     assert len(browser.find_elements("css selector", "main.report section")) == 4
     browser.find_element("id", "theme").click()
     assert js(browser, "document.documentElement.dataset.theme") in ("dark", "light")
+
+
+@contextmanager
+def frame_of(browser, wide: int):
+    """Another size of the window, so narrow that no window of a desktop is."""
+    size = {"width": wide, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_window_made_narrow_has_the_layout_of_a_narrow_one(browser, opened):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    made = scores(GraphShape(n_layers=3, n_heads=4, n_kv_heads=4)).top(60)
+    role = next(n for n in made.nodes if n.startswith("a"))
+    page = circuit_page(made.with_roles({role: "mover"}))
+    label = f"circuitPage.cy.getElementById('n:{role}').data('label')"
+    seen = "circuitPage.cy.nodes('.node').not('.gone').map(n => [n.position('x'), n.style('font-size')])"
+    rows = "circuitPage.cy.nodes('.row').not('.column').filter(e => e.visible()).length"
+    found = {}
+    with frame_of(browser, 390):
+        opened(page)
+        found["narrow"] = js(browser, label), js(browser, seen), js(browser, rows)
+    opened(page)
+    found["wide"] = js(browser, label), js(browser, seen), js(browser, rows)
+    assert found["wide"][0] == f"{role}\nmover" and found["narrow"][0] == role
+    assert found["wide"][2] > 0 and found["narrow"][2] == 0
+    with frame_of(browser, 390):
+        WebDriverWait(browser, 10).until(lambda _: js(browser, label) == role)
+        assert (js(browser, label), js(browser, seen), js(browser, rows)) == found["narrow"]
+    WebDriverWait(browser, 10).until(lambda _: js(browser, label) != role)
+    assert (js(browser, label), js(browser, seen), js(browser, rows)) == found["wide"]
+
+
+def test_words_of_a_wide_picture_wrap_on_a_phone_and_the_line_is_copied(browser, opened):
+    long = "a title of a picture that is much too long for a telephone " * 4
+    heat = heatmap_svg(
+        np.eye(3), ["0", "1", "2"], ["a", "b", "c"], title=long, lead="said above", notes=["below"]
+    )
+    with repeated_by(lambda: "workbench runs page"):
+        page = results_page("t", [("Heads", heat)])
+    over = "e => e.getBBox().width > 0 && e.getBoundingClientRect().right > innerWidth"
+    inside = f"[...document.querySelectorAll('svg text')].filter({over}).length"
+    with frame_of(browser, 390):
+        opened(page)
+        told = [p.text for p in browser.find_elements("css selector", ".of-picture")]
+        assert told == [f"{long.strip()}\nsaid above", "below"] and js(browser, inside) == 0
+    assert not any(p.is_displayed() for p in browser.find_elements("css selector", ".of-picture"))
+    browser.find_element("id", "copy").click()
+    assert browser.find_element("id", "copy").text == "Copied"
 
 
 @pytest.mark.parametrize("make", [lambda: scores(level="node").top(3), lambda: circuit({})])

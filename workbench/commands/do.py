@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from workbench.commands.run_asked import run_asked
 from workbench.core.command import COMMANDS, Command, is_required, item_of, kinds_of, options_of
 from workbench.core.errors import OptionError, expect, unknown
 from workbench.core.job import Job
@@ -73,7 +74,7 @@ def _value(form: type[Command], option: str, value: Any) -> Any:
 def carry_out(asked: Command, job: Job) -> Any:
     """Look for all that is named, then run a command."""
     asked.check(job)
-    return asked.run(job)
+    return run_asked(asked, job)
 
 
 def serve(asked: Command, *, serving: Serving) -> Any:

@@ -184,7 +184,9 @@ class Command:
 
     def arguments(self) -> dict[str, Any]:
         """Return the options as the record of a run has them: JSON values."""
-        return {f.name: _plain(getattr(self, f.name)) for f in options_of(type(self)) if text_of(f).recorded}
+        return {
+            f.name: plain_value(getattr(self, f.name)) for f in options_of(type(self)) if text_of(f).recorded
+        }
 
     @classmethod
     def from_record(cls, arguments: Mapping[str, Any], where: str) -> Self:
@@ -245,12 +247,12 @@ def _fits(one: type, value: Any) -> bool:
     return type(value) is one or (one is Mapping and isinstance(value, Mapping))
 
 
-def _plain(value: Any) -> Any:
-    """An option as JSON has it."""
+def plain_value(value: Any) -> Any:
+    """Return an option as JSON has it."""
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_value(item) for key, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 

@@ -71,13 +71,13 @@ def heatmap_svg(
     parts = [
         _hatch(hatch),
         *heading(title, wide)[0],
-        *_sentences(first, beneath + 4),
+        *_sentences(first, beneath + 4, "lead"),
         words(column_title, (left + right) / 2, head + 4, at="middle", kind="b s"),
         words(row_title, 14, middle, at="middle", kind="b s", turn=-90),
         *_labels(rows, columns, left, above, side, slanted),
         *_cells(matrix, row_labels, column_labels, left, above, side, scale, unit, show, hatch),
         *_outlines(marks, left, above, side),
-        *_sentences(last, foot + 6),
+        *_sentences(last, foot + 6, "note"),
         _scale(right + 22, above, scale, unit),
     ]
     style = ".wb-heatmap .v{font-size:10px;pointer-events:none}"
@@ -88,9 +88,9 @@ def heatmap_svg(
 UNIT = 40  # characters of the unit above the scale
 
 
-def _sentences(lines: Sequence[str], y: float) -> Iterator[str]:
-    """Lines of text from a height on."""
-    return (words(text, 10, y + 16 * k) for k, text in enumerate(lines))
+def _sentences(lines: Sequence[str], y: float, kind: str) -> Iterator[str]:
+    """Lines of text from a height on; a narrow page has them beside the picture (``captions.js``)."""
+    return (words(text, 10, y + 16 * k, kind=kind) for k, text in enumerate(lines))
 
 
 def _hatch(name: str) -> str:

@@ -5,11 +5,31 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from workbench.view.text import escape
+
+# The line to type of the command that is running: its pages are made deep below it.
+_LINE: ContextVar[Callable[[], str] | None] = ContextVar("line", default=None)
+
+
+@contextmanager
+def repeated_by(line: Callable[[], str]) -> Iterator[None]:
+    """Let every page that is made inside the block show the line to type that repeats it, with a button to copy it.
+
+    Args:
+        line: Is called when a page is made.
+    """
+    before = _LINE.set(line)
+    try:
+        yield
+    finally:
+        _LINE.reset(before)
 
 
 @cache
@@ -18,11 +38,30 @@ def asset(name: str) -> str:
     return (files("workbench.view") / "assets" / name).read_text(encoding="utf-8")
 
 
-def frame(*, title: str, body: str, body_class: str = "", scripts: tuple[str, ...] = ()) -> str:
+def frame(
+    *,
+    title: str,
+    body: str,
+    body_class: str = "",
+    scripts: tuple[str, ...] = (),
+    has_command: bool = False,
+) -> str:
     """Return a whole page. Nothing is fetched and only these scripts run, whatever the body holds.
 
-    ``body`` is markup in which every foreign text is escaped already; ``title`` is escaped here.
+    Args:
+        title: Is escaped here.
+        body: Markup in which every foreign text is escaped already. The line that repeats the page (`repeated_by`)
+            comes under its first header.
+        has_command: The body has such a line of its own.
     """
+    line = None if has_command else _LINE.get()
+    if line is not None:
+        head, end, rest = body.partition("</header>")
+        body = f"{head}{end}{_command_html(line())}{rest}" if end else f"{_command_html(line())}{body}"
+    if line is not None or has_command:
+        scripts = (*scripts, asset("copy.js"))
+    if "wb-wide" in body:
+        scripts = (*scripts, asset("captions.js"))
     allowed = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
     policy = (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
@@ -35,6 +74,13 @@ def frame(*, title: str, body: str, body_class: str = "", scripts: tuple[str, ..
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{asset('page.css')}</style>\n</head>\n"
         f'<body class="{escape(body_class)}">\n{body}\n{run}</body>\n</html>\n'
+    )
+
+
+def _command_html(line: str) -> str:
+    return (
+        '<div class="repeat"><span class="soft">The same by command</span>'
+        f'<code id="command">{escape(line)}</code><button type="button" id="copy">Copy</button></div>'
     )
 
 

@@ -103,6 +103,7 @@ def _framed(circuit: Circuit, data: Mapping[str, Any], body: str, heading: str =
         title=heading or title(circuit),
         body=body,
         body_class="circuit",
+        has_command=True,
         scripts=(
             asset("theme.js"),
             asset("cytoscape.min.js"),

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import Field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field
 from typing import Any
 
-from workbench.core.command import COMMANDS, OptionText, options_of, text_of
-from workbench.core.plugins import TYPED
+from workbench.core.command import COMMANDS, Command, OptionText, options_of, plain_value, text_of
+from workbench.core.plugins import TYPED, in_use
 from workbench.core.run_record import RunRecord
 
 
 def command_line(record: RunRecord) -> str:
     """Return ``workbench ablate -m zoo:ioi -t ioi --ablation mean ...``; what is absent or false needs no flag."""
-    named = [one["plugin"] for one in record.plugins if not one.get("version") and one["plugin"] != TYPED]
-    plugins = [word for name in named for word in ("--plugin", name)]
-    words = ["workbench", *plugins, *record.command.split()]
-    for text, value in sorted(_written(record), key=lambda found: bool(found[0].flags)):
+    return _line(record.command, record.plugins, _written(record))
+
+
+def typed_line(asked: Command) -> str:
+    """Return the line that asks for the same as a command does now; what has its default is left out.
+
+    Example:
+        >>> from workbench.commands.forms.sweep import Ablate
+        >>> typed_line(Ablate(model="zoo:ioi", task="ioi", limit=8))
+        'workbench ablate -m zoo:ioi -t ioi -n 8'
+    """
+    given = ((option, plain_value(getattr(asked, option.name))) for option in options_of(type(asked)))
+    said = [(text_of(option), value) for option, value in given if value != _default(option)]
+    return _line(asked.declared.name, in_use(), said)
+
+
+def _default(option: Field[Any]) -> Any:
+    made = option.default if option.default_factory is MISSING else option.default_factory()
+    return made if made is MISSING else plain_value(made)
+
+
+def _line(
+    command: str, plugins: Iterable[Mapping[str, str]], written: Iterable[tuple[OptionText, Any]]
+) -> str:
+    named = [one["plugin"] for one in plugins if not one.get("version") and one["plugin"] != TYPED]
+    words = ["workbench", *(word for name in named for word in ("--plugin", name)), *command.split()]
+    for text, value in sorted(written, key=lambda found: bool(found[0].flags)):
         words += _words(text, value)
     return shlex.join(words)
 

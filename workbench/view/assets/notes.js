@@ -1,6 +1,6 @@
 "use strict";
 // What a reader writes on a circuit: names, groups, colours, notes, places, hidden parts. All text goes through textContent or value.
-window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, say }) => {
+window.notesOf = (data, { element, cy, byNode, frame, shown, choose, say }) => {
   const given = data.annotations || { nodes: {}, edges: {}, groups: {} };
   const state = { nodes: new Map(Object.entries(given.nodes)), edges: new Map(Object.entries(given.edges)), groups: new Map(Object.entries(given.groups)) };
   const byId = (id) => document.getElementById(id);
@@ -12,7 +12,7 @@ window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, sa
   const tintOf = (id) => of(id).colour || (of(id).group && (state.groups.get(of(id).group) || {}).colour) || "";
   const brief = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
   const labelOf = (node) => {
-    const own = of(node.id), below = own.name || own.group || (narrow ? "" : node.role);
+    const { narrow } = frame(), own = of(node.id), below = own.name || own.group || (narrow ? "" : node.role);
     return below ? `${brief(node.id, 16)}\n${brief(below, narrow ? 9 : 13)}` : brief(narrow ? node.id.replace(/@.*/, "") : node.id, 13);
   };
   const apply = (id) => {
@@ -20,7 +20,7 @@ window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, sa
     if (!node || drawn.empty()) return;
     drawn.data({ label: labelOf(node), tint: tintOf(id), role: labelOf(node).includes("\n") ? 1 : 0 });
     drawn.toggleClass("hid", Boolean(own.hidden));
-    if (typeof own.x === "number") drawn.position({ x: own.x * spread, y: -own.y });
+    if (typeof own.x === "number") drawn.position({ x: own.x * frame().spread, y: -own.y });
   };
   const applyEdge = (id) => cy.getElementById(`e:${id}`).toggleClass("hid", Boolean((state.edges.get(id) || {}).hidden));
   const applyAll = () => cy.batch(() => { for (const id of byNode.keys()) apply(id); for (const id of state.edges.keys()) applyEdge(id); });
@@ -140,9 +140,9 @@ window.notesOf = (data, { element, cy, byNode, spread, narrow, shown, choose, sa
 
   cy.on("dragfree", "node.node", (event) => {
     const at = event.target.position();
-    put(state.nodes, event.target.data("key"), { x: Math.round((10 * at.x) / spread) / 10, y: Math.round(-10 * at.y) / 10 });
+    put(state.nodes, event.target.data("key"), { x: Math.round((10 * at.x) / frame().spread) / 10, y: Math.round(-10 * at.y) / 10 });
     panel();
   });
   applyAll(); panel();
-  return { forNode, forEdge, document: document_ };
+  return { forNode, forEdge, applyAll, document: document_ };
 };

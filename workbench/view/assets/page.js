@@ -64,18 +64,25 @@
   const shapes = { head: "round-rectangle", mlp: "rectangle", group: "diamond", attn: "hexagon", input: "round-rectangle", logits: "round-rectangle", projector: "ellipse" };
   const brief = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
   // Circuits are taller than screens: spread the rows until the picture has the shape of its frame.
-  // A narrow frame has no room for names of layers and roles: letters are larger instead.
-  const narrow = byId("graph").clientWidth < 520 && !sides;
-  const stage = byId("graph"), xs = data.nodes.map((n) => n.x), ys = data.nodes.map((n) => n.y);
-  const room = (stage.clientWidth / Math.max(stage.clientHeight, 1)) * (Math.max(...ys) - Math.min(...ys) + 60);
-  const spread = Math.max(1, Math.min(2.2, room / (Math.max(...xs) - data.left + 60 || 1)));
-  if (Number.isFinite(spread)) { for (const n of [...data.nodes, ...data.rows]) n.x *= spread; data.left *= spread; }
+  // A narrow frame has no room for names of layers and roles: letters are larger instead. Both follow the window.
+  const stage = byId("graph"), rows = data.rows, ys = data.nodes.map((n) => n.y), plain = data.left;
   const crowded = data.nodes.some((n) => n.kind === "group" || n.kind === "attn");
-  const size = Math.min(crowded ? 0.96 : 1.6, 0.96 * (Number.isFinite(spread) ? spread : 1)); // never wider than a column
-  const letters = narrow ? 15 : 11;
-  const rows = data.rows.filter((row) => !narrow || row.layer === null);
+  for (const n of [...data.nodes, ...rows]) n.plain = n.x;
+  let narrow, spread, size, letters;
+  const measureFrame = () => {
+    narrow = stage.clientWidth < 520 && !sides;
+    const room = (stage.clientWidth / Math.max(stage.clientHeight, 1)) * (Math.max(...ys) - Math.min(...ys) + 60);
+    spread = Math.max(1, Math.min(2.2, room / (Math.max(...data.nodes.map((n) => n.plain)) - plain + 60 || 1)));
+    if (!Number.isFinite(spread)) spread = 1;
+    for (const n of [...data.nodes, ...rows]) n.x = n.plain * spread;
+    data.left = plain * spread;
+    size = Math.min(crowded ? 0.96 : 1.6, 0.96 * spread); // never wider than a column
+    letters = narrow ? 15 : 11;
+  };
+  measureFrame();
+  const unnamed = (row) => narrow && row.layer !== null;
   const elements = [
-    ...rows.map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: row.layer === null ? "row column" : "row", selectable: false, grabbable: false, events: "no" })),
+    ...rows.map((row, i) => ({ data: { id: `row-${i}`, label: row.label, kind: "row" }, position: { x: row.x, y: -row.y }, classes: `row${row.layer === null ? " column" : ""}${unnamed(row) ? " unnamed" : ""}`, selectable: false, grabbable: false, events: "no" })),
     ...data.nodes.map((node) => ({ data: { id: `n:${node.id}`, key: node.id, label: node.role && !narrow ? `${brief(node.id, 16)}\n${brief(node.role, 13)}` : brief(narrow ? node.id.replace(/@.*/, "") : node.id, 13), kind: node.kind, role: node.role && !narrow ? 1 : 0, shape: shapes[node.kind], score: node.score }, position: { x: node.x, y: -node.y }, classes: `node${sideOf("nodes", node.id)}`, grabbable: !sides })),
     ...data.edges.map((edge) => ({ data: { id: `e:${edge.id}`, key: edge.id, source: `n:${edge.source}`, target: `n:${edge.target}`, share: Math.abs(edge.score) / top, score: edge.score, port: ["q", "k", "v"].includes(edge.input) ? edge.input : "" }, classes: `${edge.score < 0 ? "edge minus" : "edge plus"}${sideOf("edges", edge.id)}` })),
     ...data.links.map((link) => ({ data: { id: `e:${link.id}`, key: link.id, source: `n:${link.source}`, target: `n:${link.target}` }, classes: "link", selectable: false })),
@@ -107,7 +114,7 @@
     { selector: "edge.of-both", style: { "line-style": "solid", "line-color": color("--edge-node"), "target-arrow-color": color("--edge-node") } },
     { selector: "node.of-here", style: { "border-color": color("--positive"), "border-width": 2.4 } },
     { selector: "node.of-there", style: { "border-color": color("--negative"), "border-width": 2.4, "border-style": "dashed" } },
-    { selector: ".gone, .hid", style: { display: "none" } },
+    { selector: ".gone, .hid, .unnamed", style: { display: "none" } },
     { selector: ".faint", style: { opacity: 0.1 } },
     { selector: "edge.onpath", style: { opacity: (e) => 0.6 + 0.35 * e.data("share"), "z-index": 9 } },
     { selector: "node.match", style: { "border-width": 3.5, "border-color": color("--focus"), "border-style": "double" } },
@@ -314,7 +321,7 @@
 
   let fitting = false, whole = true;
   const fit = () => {
-    const seen = cy.elements().not(".gone");
+    const seen = cy.elements().not(".gone, .unnamed");
     fitting = true;
     cy.resize();
     cy.fit(seen, 26);
@@ -423,31 +430,35 @@
     const kept = { unit: data.unit, model: data.model, task: data.task, keep: Number(byId("keep").value), nodes: [...shown.nodes], edges: data.edges.filter((e) => shown.edges.has(e.id)).map(({ id, source, target, input, score }) => ({ id, source, target, input, score })) };
     saved("circuit-shown.json", JSON.stringify(kept, null, 1), "application/json");
   });
-  byId("copy").addEventListener("click", async () => {
-    const text = byId("command").textContent;
-    try { await navigator.clipboard.writeText(text); } catch {
-      const range = document.createRange();
-      range.selectNodeContents(byId("command"));
-      getSelection().removeAllRanges();
-      getSelection().addRange(range);
-      document.execCommand("copy");
-    }
-    byId("copy").textContent = "Copied";
-    setTimeout(() => { byId("copy").textContent = "Copy"; }, 1500);
-  });
   // Another size of the window: what was seen whole is seen whole again; what was enlarged keeps its middle.
   cy.on("pan zoom", () => { if (!fitting) whole = false; });
-  new ResizeObserver(() => { if (whole) fit(); else cy.resize(); }).observe(byId("graph"));
+  // Letters below 8 pixels are read by nobody: a narrow page begins enlarged; Fit shows all.
+  const settle = () => {
+    fit();
+    const readable = 8 / (letters * size);
+    if (narrow && cy.zoom() < readable) { cy.zoom(readable); cy.center(cy.elements("node.node").not(".gone")); whole = false; }
+  };
+  const refit = () => {
+    const before = { narrow, spread }, turned = (stage.clientWidth < 520 && !sides) !== narrow;
+    if (!turned && !whole) { cy.resize(); return; }
+    measureFrame();
+    if (!turned && spread === before.spread) { fit(); return; }
+    cy.batch(() => {
+      rows.forEach((row, i) => cy.getElementById(`row-${i}`).position({ x: row.x, y: -row.y }).toggleClass("unnamed", unnamed(row)));
+      for (const n of data.nodes) node(n.id).position({ x: n.x, y: -n.y });
+    });
+    if (notes) notes.applyAll();
+    cy.style(style());
+    if (turned) settle(); else fit();
+  };
+  new ResizeObserver(refit).observe(stage);
   // A picture of a thousand edges tells nothing: begin with the strongest 200, or as many as connect.
   let first = data.start !== null ? Math.min(data.start, data.most) : data.most <= 400 ? data.most : 200;
   while (first < data.most && prune(first).nodes.size === 0) first = Math.min(2 * first, data.most);
-  notes = sides ? null : notesOf(data, { element, cy, byNode, spread: Number.isFinite(spread) ? spread : 1, narrow, shown: () => shown, choose, say: (text) => { byId("say").textContent = text; } });
+  notes = sides ? null : notesOf(data, { element, cy, byNode, frame: () => ({ spread, narrow }), shown: () => shown, choose, say: (text) => { byId("say").textContent = text; } });
   const opened = asked();
   update(first);
-  fit();
-  // Letters below 8 pixels are read by nobody: a narrow page begins enlarged; Fit shows all.
-  const readable = 8 / (letters * size);
-  if (narrow && cy.zoom() < readable) { cy.zoom(readable); cy.center(cy.elements("node.node").not(".gone")); whole = false; }
+  settle();
   if (Object.keys(opened).length) { history.replaceState(null, "", `#${Object.entries(opened).map(([k, v]) => `${k}=${encodeURIComponent(v)}`).join("&")}`); restore(); }
   window.addEventListener("hashchange", restore);
   window.circuitPage = { cy, shown: () => shown, selected: () => current, update, notes };
