@@ -154,11 +154,11 @@ CLAIMS = {
         where=PAPER, needs=[ABLE], models=2,
     ),
     "at": Claim(
-        "AT is no worse", no_worse(f"right, {AT}", f"right, {PLAIN}", within=KEPT),
+        "with AT the classifier is no less accurate", no_worse(f"right, {AT}", f"right, {PLAIN}", within=KEPT),
         why="2 points of accuracy, on texts of other docstrings", where=PAPER, needs=[ABLE], models=2,
     ),
     "iat": Claim(
-        "iAT is no worse", no_worse(f"right, {IAT}", f"right, {PLAIN}", within=KEPT),
+        "with iAT the classifier is no less accurate", no_worse(f"right, {IAT}", f"right, {PLAIN}", within=KEPT),
         paper="best on 9 of 10 tasks",
         why="2 points of accuracy, on texts of other docstrings", where=PAPER, needs=[ABLE], models=2,
     ),

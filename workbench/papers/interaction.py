@@ -158,13 +158,13 @@ CLAIMS = {
         needs=[ERRS],
     ),
     "contrast": Reconstructed(
-        "it lowers hallucination more than contrastive decoding",
+        "guided decoding lowers hallucination more than contrastive decoding",
         below(f"{ABSENT}, {GUIDED}", f"{ABSENT}, {CONTRASTED}"),
         why="the same strength and the same plausible tokens",
         needs=[ERRS],
     ),
     "dealt": Control(
-        "it lowers hallucination more than guidance by the interactions of other questions",
+        "guided decoding lowers hallucination more than guidance by the interactions of other questions",
         beats_draws(f"{ABSENT}, {GUIDED}", f"{ABSENT}, {DEALT}", lower=True),
         why="any change of scores may make a model say yes less often",
         needs=[ERRS],

@@ -23,6 +23,8 @@ GO_ON = ("and ", "so ", "because ", "it ", "more than ")
 OURS = ("a control of ours", "an extension of ours")
 _RULE = "minus|above|below|at most|at least|less than|more than|within|between|falls|grows"
 _FIRST = re.compile(rf'(?:the interval of )?"?(.+?)"? (?:{_RULE}) ')
+_THAT_OF = re.compile(r" (?:above|below|beyond) that of ([^,]+)")
+_TRAINING = re.compile(r", (?:training|pair) \d+")
 _OTHER = re.compile(rf' minus "?(.+?)"? (?:{_RULE}) ')
 Row = Mapping[str, Any]
 
@@ -108,13 +110,16 @@ def rule_of(criterion: str) -> str:
         >>> rule_of('a minus b above 0, and "a, training 1" minus "b, training 1" above 0')
         'a minus b above 0, and so in each training'
     """
-    first, *more = criterion.split(", and ")
-    alike = all(_of_all(part) == _of_all(first) != part for part in more)
-    return f"{first}, and so in each training" if more and alike else criterion
+    parts = criterion.split(", and ")
+    whole = [part for part in parts if not _TRAINING.search(part)]
+    each = {_of_all(part) for part in parts if _TRAINING.search(part)}
+    if not each or each != {_of_all(part) for part in whole}:
+        return criterion
+    return ", and ".join([*whole, "so in each training"])
 
 
 def _of_all(rule: str) -> str:
-    return re.sub(r", (?:training|pair) \d+", "", rule).replace('"', "")
+    return _TRAINING.sub("", rule).replace('"', "")
 
 
 def sides(claim: JudgedClaim, rows: Sequence[Row]) -> tuple[ShownNumber, ShownNumber]:
@@ -126,11 +131,13 @@ def sides(claim: JudgedClaim, rows: Sequence[Row]) -> tuple[ShownNumber, ShownNu
     named = conditions_in(claim.criterion, rows)
     own = _of_mean(first, named) or _of_mean(first, rows)
     others = [row for row in (*named, *rows) if row is not own]
+    name = _said(own, _FIRST.match(claim.criterion), "measured")
+    row = _of_mean(second, others)
+    pattern = _THAT_OF if " minus " in name else _OTHER  # of a difference the control is no part of it
+    words = pattern.search(claim.criterion) or _THAT_OF.search(claim.criterion)
     return (
-        ShownNumber(name=_name(own, _FIRST, claim, "measured"), value=first, row=own),
-        ShownNumber(
-            name=_name(row := _of_mean(second, others), _OTHER, claim, "control"), value=second, row=row
-        ),
+        ShownNumber(name=name, value=first, row=own),
+        ShownNumber(name=_said(row, words, "control"), value=second, row=row),
     )
 
 
@@ -165,11 +172,11 @@ def _of_mean(value: float, rows: Sequence[Row]) -> Row:
     return next((row for row in rows if math.isclose(_float(row.get("mean")), value, abs_tol=1e-12)), {})
 
 
-def _name(row: Row, pattern: re.Pattern[str], claim: JudgedClaim, usual: str) -> str:
+def _said(row: Row, words: re.Match[str] | None, usual: str) -> str:
+    """What a number is called: by its condition, else by the words of the criterion."""
     if row:
         return str(row["condition"])
-    said = pattern.search(claim.criterion) if pattern is _OTHER else pattern.match(claim.criterion)
-    return said[1] if said else usual
+    return words[1] if words else usual
 
 
 def _rows(result: Result) -> Sequence[Row]:
