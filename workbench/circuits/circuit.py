@@ -14,7 +14,8 @@ from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Edge, Node, parse_node
 from workbench.circuits.graph import CONVENTION, Graph, GraphShape
 from workbench.circuits.reachability import crossings, links, reached
-from workbench.core.errors import CircuitError, OptionError, expect, unknown
+from workbench.circuits.selection.rules import RANKINGS
+from workbench.core.errors import CircuitError, OptionError, expect, expect_word, unknown
 from workbench.core.run_record import measured_on
 from workbench.core.show import Shown
 from workbench.core.text import printable
@@ -237,6 +238,7 @@ class Circuit(
         expect(n, (int, np.integer), what="top: n", hint="circuit.top(200)")
         if n < 0:
             raise OptionError(f"cannot keep {n} edges", hint="use a number of 0 or more")
+        expect_word("ranking", by, RANKINGS)
         key = (lambda s: -abs(s)) if by == "absolute" else (lambda s: -s)
         selection = {**self.selection, "rule": f"top {n} by {by} score", "nominal": n}
         if self.level == "edge":

@@ -11,7 +11,8 @@ import numpy as np
 
 from workbench.circuits.addresses import parse_node
 from workbench.circuits.behavior import Behavior
-from workbench.core.errors import NameFormatError, OptionError, ShapeError
+from workbench.circuits.selection.rules import RANKINGS
+from workbench.core.errors import NameFormatError, OptionError, ShapeError, expect_word
 from workbench.core.run_record import measured_on
 from workbench.core.show import Shown
 from workbench.core.stats.intervals import beyond_rounding
@@ -20,6 +21,7 @@ from workbench.core.stats.student import standard_errors
 from workbench.core.text import printable
 
 MARKS = ("", "*", "**")
+MODES = ("noising", "denoising")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +63,7 @@ class Effects(
     behavior: Behavior | None = None
 
     def __post_init__(self) -> None:
+        expect_word("mode", self.mode, MODES)
         if self.patched.shape != (len(self.labels), len(self.base)):
             raise ShapeError(
                 f"patched values have shape {self.patched.shape}; expected {(len(self.labels), len(self.base))}",
@@ -139,6 +142,7 @@ class Effects(
 
     def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> list[tuple[str, float]]:
         """Return the ``n`` rows with the largest mean effect; ties keep the table's order."""
+        expect_word("ranking", by, RANKINGS)
         keys = -np.abs(self.mean) if by == "absolute" else -self.mean
         return [(self.labels[i], float(self.mean[i])) for i in np.argsort(keys, kind="stable")[:n]]
 

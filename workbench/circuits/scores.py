@@ -15,8 +15,8 @@ import numpy as np
 from workbench.circuits.addresses import INPUT, LOGITS, Edge, Node, neuron
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
-from workbench.circuits.selection.rules import Index, Level, Ranking, asked, one_rule
-from workbench.core.errors import OptionError, ShapeError, expect
+from workbench.circuits.selection.rules import RANKINGS, Index, Level, Ranking, asked, one_rule
+from workbench.core.errors import OptionError, ShapeError, expect, expect_word
 from workbench.core.run_record import with_standing
 from workbench.core.show import Shown
 from workbench.core.text import printable
@@ -176,6 +176,7 @@ class Scores(
 
     def ranked(self, by: Ranking = "absolute") -> list[Index]:
         """Return indices from best to worst. Ties keep residual order: the ranking is the same on every machine."""
+        expect_word("ranking", by, RANKINGS)
         where = np.argwhere(self.candidates)
         chosen = self.values[tuple(where.T)]
         keys = -np.abs(chosen) if by == "absolute" else -chosen

@@ -17,8 +17,9 @@ from workbench.core.job import Job, Note
 from workbench.core.run_record import digest_of
 from workbench.core.text import folder_name
 from workbench.engine.cluster.spread import Spread
-from workbench.engine.interventions.intervention import Intervention
+from workbench.engine.interventions.intervention import Intervention, as_node
 from workbench.engine.interventions.path_patching import path_patches, path_plan
+from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import Mode
 from workbench.engine.of_task import paired_runs
 from workbench.engine.paired_runs import PairedRuns
@@ -36,7 +37,9 @@ def ablate(asked: Ablate, job: Job) -> Saved | SavedShard:
 
 def patch(asked: Patch, job: Job) -> Saved | SavedShard:
     """Patch every address of a site (or the named ones), at all positions together or each by itself."""
-    return _interventions(asked, job, patched, kind=f"patching {asked.site}", mode=asked.mode)
+    sites = dict.fromkeys(site_of(as_node(node)) for node in asked.node)
+    kind = f"patching {', '.join(sites) or asked.site}"
+    return _interventions(asked, job, patched, kind=kind, mode=asked.mode)
 
 
 def knock_out(asked: KnockOutHeads, job: Job) -> Saved | SavedShard:

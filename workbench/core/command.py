@@ -20,7 +20,7 @@ from typing import (
     get_type_hints,
 )
 
-from workbench.core.errors import OptionError, RunError, check_numbers
+from workbench.core.errors import OptionError, RunError, check_numbers, expect_once
 from workbench.core.registry import Registry, load
 
 if TYPE_CHECKING:
@@ -301,19 +301,20 @@ def named_values(texts: Iterable[str]) -> dict[str, Any]:
     """Return ``NAME=VALUE`` texts as names and values; values are read as JSON where they can be.
 
     Raises:
-        OptionError: for a text without ``=``.
+        OptionError: for a text without ``=``, and for a name that comes twice.
 
     Example:
         >>> named_values(["steps=10", "path=input"])
         {'steps': 10, 'path': 'input'}
     """
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise OptionError(
                 f"cannot read the option {text!r}", hint="write NAME=VALUE, for example steps=10"
             )
+        expect_once(name.strip(), chosen)
         try:
             chosen[name.strip()] = json.loads(value)
         except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -160,7 +160,7 @@ def close_names(name: str, known: Iterable[str], *, n: int = 3) -> list[str]:
 
 
 def unknown(
-    kind: str, name: str, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
+    kind: str, name: object, known: Iterable[str], *, error: type[WorkbenchError] = WorkbenchError
 ) -> WorkbenchError:
     """Return the error for a name that is not registered, with the closest spellings, or for no name at all."""
     names = sorted(set(known))
@@ -177,6 +177,39 @@ def unknown(
         else f"workbench {kind} list"
     )
     return error(f"no {kind} called {name!r}", hint=hint)
+
+
+def expect_word(kind: str, word: object, known: Iterable[str]) -> None:
+    """Do nothing if a word is one of those that are known: no other is taken for one of them.
+
+    Raises:
+        OptionError: with the closest spellings.
+
+    Example:
+        >>> expect_word("mode", "denoise", ("noising", "denoising"))
+        Traceback (most recent call last):
+        workbench.core.errors.OptionError: no mode called 'denoise'
+          hint: did you mean denoising?
+    """
+    names = tuple(known)
+    if word not in names:
+        raise unknown(kind, word, names, error=OptionError)
+
+
+def expect_once(name: str, seen: Container[str]) -> None:
+    """Do nothing if an option was not given before: of two values one would be dropped without a word.
+
+    Raises:
+        OptionError: naming the option.
+
+    Example:
+        >>> expect_once("steps", {"steps": 3})
+        Traceback (most recent call last):
+        workbench.core.errors.OptionError: option steps is given twice; once is expected
+          hint: leave one of the two out
+    """
+    if name in seen:
+        raise OptionError(f"option {name} is given twice; once is expected", hint="leave one of the two out")
 
 
 def in_one_line(problem: BaseException, most: int = 300) -> str:

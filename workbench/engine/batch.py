@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -13,13 +13,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from workbench.circuits.addresses import Node
-from workbench.core.errors import TaskError
+from workbench.core.errors import TaskError, expect_word
 from workbench.engine.answers import Answers
 from workbench.model.captions import BLOCKS, CAPTIONS
 from workbench.model.inner_towers import VISION
 from workbench.model.prompt import Prompt
 
 RunName = Literal["clean", "corrupted"]
+RUNS: tuple[RunName, ...] = get_args(RunName)
 
 
 def no_picture(node: Node, pair: int) -> TaskError:
@@ -102,6 +103,7 @@ class Batch:
 
     def prompt(self, run: RunName) -> Prompt:
         """The clean or the corrupted prompts, with their pictures."""
+        expect_word("run", run, RUNS)
         return self.prompts[0 if run == "clean" else 1]
 
     def places(

@@ -18,12 +18,12 @@ from torch import Tensor
 from workbench.circuits.addresses import REST
 from workbench.circuits.behavior import Behavior
 from workbench.circuits.graph import CONVENTION, MEETING_CONVENTION, TOWER_CONVENTION
-from workbench.core.errors import ModelError, OptionError, check_numbers
+from workbench.core.errors import ModelError, OptionError, check_numbers, expect_word
 from workbench.core.run_record import digest_of
 from workbench.core.show import Shown
 from workbench.core.text import printable
 from workbench.engine.answers import Answers, arrays
-from workbench.engine.batch import Batch, RunName
+from workbench.engine.batch import RUNS, Batch, RunName
 from workbench.engine.distribute import Here
 from workbench.engine.metrics import Metric, get_metric, metric_from_file
 from workbench.engine.passes import Passes
@@ -210,6 +210,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
 
     def prompt_of(self, run: RunName, index: np.ndarray) -> Prompt:
         """The prompts of these pairs in one run, with their pictures; all are of one length."""
+        expect_word("run", run, RUNS)
         side = 0 if run == "clean" else 1
         rows = (self.pairs.clean, self.pairs.corrupted)[side]
         ids = torch.as_tensor(np.stack([rows[i] for i in index]), device=self.device)

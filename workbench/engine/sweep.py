@@ -17,16 +17,17 @@ import numpy as np
 import torch
 
 from workbench.circuits.effects import Effects
-from workbench.core.errors import ModelError, OptionError, RunError, expect
+from workbench.core.errors import ModelError, OptionError, RunError, expect, expect_word
 from workbench.core.progress import Progress, live
 from workbench.core.run_record import code_versions, digest_of
 from workbench.core.source_digest import source_digest
+from workbench.engine.batch import RUNS
 from workbench.engine.distribute import Here, WorkPart, remembered
 from workbench.engine.interventions.apply import hooks_for
 from workbench.engine.interventions.intervention import Edit, Intervention, check
 from workbench.engine.interventions.means import Means
 from workbench.engine.interventions.site import site_of
-from workbench.engine.interventions.words import Mode
+from workbench.engine.interventions.words import MODES, Mode
 from workbench.engine.named_places import check_positions
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import Batch, PairedRuns, RunName
@@ -64,6 +65,9 @@ class Reference:
 
     runs: PairedRuns
     run: RunName = "clean"
+
+    def __post_init__(self) -> None:
+        expect_word("run", self.run, RUNS)
 
 
 @on_a_task
@@ -177,6 +181,7 @@ def describe_plan(
 ) -> dict[str, Any]:
     """Everything that decides the numbers, as JSON values; equal plans give equal tables."""
     known = runs.identity
+    expect_word("mode", mode, MODES)
     plan = {
         "format": "circuit-workbench/sweep",
         "version": 1,

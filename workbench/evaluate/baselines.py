@@ -10,6 +10,8 @@ from workbench.circuits.addresses import INPUT, LOGITS, Edge, Node, neuron
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.graph import Graph
 from workbench.circuits.scores import Level, Scores
+from workbench.circuits.selection.rules import LEVELS
+from workbench.core.errors import expect_word
 
 _Step = tuple[int, int, int]  # position, source, target
 
@@ -46,6 +48,7 @@ def random_circuit(
         >>> len(wb.random_circuit(graph, 20, np.random.default_rng(0)))
         20
     """
+    expect_word("level", level, LEVELS)
     places: list[str | None] = list(positions) or [None]
     if level != "edge":
         others = list(graph.sources[1:]) if level == "node" else _neurons(graph, d_mlp)

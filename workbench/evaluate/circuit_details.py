@@ -132,7 +132,7 @@ def _of_parts(parts: LogitParts | None, head: str) -> dict[str, Any]:
         return {}
     row = parts.labels.index(head)
     values, found = parts.values[row], {}
-    found = {"direct": _number(values.mean()), "direct_stderr": _number(parts.errors_of(values))}
+    found = {"direct": _number(values.mean()), "direct_stderr": _number(float(parts.errors_of(values)))}
     if parts.carried is None:
         return found
     looks = dict(zip(parts.carried.places, parts.carried.attention[row].tolist(), strict=True))

@@ -15,8 +15,9 @@ from workbench.circuits.effects import Effects
 from workbench.circuits.files import export, load_circuit, save_circuit, save_scores, write_atomic
 from workbench.circuits.files.effects_file import save_effects
 from workbench.circuits.scores import Ranking, Scores, as_rule
+from workbench.circuits.selection.rules import RANKINGS
 from workbench.circuits.summed import SummedScores, summed_scores
-from workbench.core.errors import OptionError, RunError
+from workbench.core.errors import OptionError, RunError, expect_word
 from workbench.core.lock import locked
 from workbench.core.progress import Progress
 from workbench.core.run_file import recording
@@ -161,6 +162,8 @@ def discover(
         ('eap', 'edge')
     """
     judged = _judged(runs, test_runs)
+    if by is not None:
+        expect_word("ranking", by, RANKINGS)
     check_sample(exact_sample, get_method(method), check_level(get_method(method), level))
     chosen = get_method(method).choice(
         None if amount is None else as_rule(amount),

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from workbench.circuits.scores import Index, Ranking, Scores
-from workbench.core.errors import ShapeError
+from workbench.circuits.selection.rules import RANKINGS
+from workbench.core.errors import ShapeError, expect_word
 from workbench.core.stats.agreement import average_ranks
 
 Cases = Float[np.ndarray, "case"]
@@ -173,6 +174,7 @@ def recovery(
         >>> wb.recovery(scores, scores.values > 1).auroc > 0.5
         True
     """
+    expect_word("ranking", by, RANKINGS)
     counted = np.ones_like(positive) if counted is None else counted
     if scores.positions:
         raise ShapeError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.core.errors import OptionError
-from workbench.engine.interventions.words import Ablation
+from workbench.engine.interventions.words import Ablation, value_named
 
 MOST_OTHERS = 5  # other tasks that a circuit's damage is measured on where nobody names any
 ABLATIONS: tuple[Ablation, ...] = ("resample", "mean", "mean-per-position", "mean-per-template", "zero")
@@ -49,6 +49,8 @@ class JudgePlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for ablation in self.ablations:
+            value_named(ablation)
         if self.draws < 1 or self.edges < 1:
             raise OptionError(
                 f"draws is {self.draws}, edges {self.edges}; a full evaluation needs at least one "

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from workbench.circuits.verdicts.statistics import Interval, mean_interval
-from workbench.core.errors import OptionError
+from workbench.core.errors import OptionError, expect_word
 from workbench.core.show import Shown
 from workbench.core.stats.dependent_pairs import independent_of
 from workbench.core.text import printable
@@ -128,6 +128,7 @@ def minimality(
         >>> len(wb.minimality(subject, limit=2).rows) > 0
         True
     """
+    expect_word("kind of parts", parts, ("nodes", "edges"))
     every = subject.nodes if parts == "nodes" else subject.edges
     if not every:
         raise OptionError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.circuits.selection.rules import asked
@@ -124,7 +125,31 @@ class Method:
         listed = {f.name: str(f.type) for f in fields(self.options) if str(f.type).startswith("Sequence[")}
         chosen = {name: _listed(value, listed.get(name, "")) for name, value in chosen.items()}
         check_numbers(chosen, f"method {self.name}")
+        kinds = {f.name: str(f.type) for f in fields(self.options)}
+        for name, value in chosen.items():
+            _check_kind(self.name, name, value, kinds[name])
         return self.options(**chosen)
+
+
+_KINDS: dict[str, tuple[type, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "str": (str, "a word"),
+}
+
+
+def _check_kind(method: str, name: str, value: object, kind: str) -> None:
+    """Do nothing if a value is of the type that an option has: Python takes the text "false" for true."""
+    base, _, optional = kind.partition(" | ")
+    if base not in _KINDS or (optional and value is None) or optional not in ("", "None"):
+        return
+    of, said = _KINDS[base]
+    if not isinstance(value, of) or (isinstance(value, bool) and of is not bool):
+        raise OptionError(
+            f"option {name} of method {method} is {value!r:.60}; expected {said}",
+            hint="workbench methods shows every option with its usual value",
+        )
 
 
 def _listed(value: Any, kind: str) -> Any:

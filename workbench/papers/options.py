@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from workbench.core.errors import OptionError, check_numbers, unknown
+from workbench.core.errors import OptionError, check_numbers, expect_once, unknown
 
 
 def size(
@@ -104,7 +104,7 @@ def options_from(texts: Iterable[str], kind: type, name: str) -> Any:
         >>> options_from(["pairs=4"], Sizes, "name-decides").pairs
         4
     """
-    made = kind()
+    made, seen = kind(), set[str]()
     for text in texts:
         option, equals, value = text.partition("=")
         if not equals:
@@ -113,6 +113,8 @@ def options_from(texts: Iterable[str], kind: type, name: str) -> Any:
         known = [f.name for f in fields(kind)]
         if option not in known:
             raise unknown(f"option of {name}", option, known, error=OptionError)
+        expect_once(option, seen)
+        seen.add(option)
         typed = _typed(option, value, getattr(made, option))
         check_numbers({option: typed}, name)
         made = replace(made, **{option: typed})

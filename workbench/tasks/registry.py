@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
-from workbench.core.errors import OptionError, TaskError, check_numbers, unknown
+from workbench.core.errors import OptionError, TaskError, check_numbers, expect_once, unknown
 from workbench.core.registry import Registry
 from workbench.tasks.draw import PIECES, Draw
 from workbench.tasks.pairs import Pair, Pairs
@@ -267,6 +267,7 @@ def parse_options(found: Task, texts: Iterable[str]) -> dict[str, Option]:
         if not equals:
             raise OptionError(f"option {text!r} is not NAME=VALUE", hint=f"options: {_defaults(found)}")
         _check_option(found, name)
+        expect_once(name, out)
         kind = type(found.options[name])
         try:
             out[name] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from workbench.circuits.graph import Graph
-from workbench.core.errors import OptionError
+from workbench.core.errors import OptionError, expect_word
 from workbench.core.registry import Registry
 
 Ranking = Literal["absolute", "signed"]
+RANKINGS: tuple[str, ...] = get_args(Ranking)
 Level = Literal["edge", "node", "neuron"]
+LEVELS: tuple[str, ...] = get_args(Level)
 Index = tuple[
     int, ...
 ]  # (position,) when there are positions, then (source, target), (source,) or (layer, unit)
@@ -117,6 +119,7 @@ class AskedRule:
             OptionError: for scores of nodes or of single positions, where the rule follows edges; for an order, where
                 the rule has its own.
         """
+        expect_word("ranking", by, RANKINGS)
         if self.rule.own_order and by != "absolute":
             raise OptionError(
                 f"{self} has an order of its own: first by sign, then by size; {by} order is another",

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from workbench.core.errors import expect_word
+from workbench.core.stats.multiplicity import CORRECTIONS
+
 # 2: no verdict rests on an interval of too few pairs; nodes are tested together
 # 3: equivalence and independence are tested with one score for each independent group of pairs
 RULES = 3
@@ -53,6 +56,10 @@ class Criteria:
     node_correction: Literal["max-T", "none"] = "max-T"
     flips: int = 9999
     rules: int = RULES
+
+    def __post_init__(self) -> None:
+        expect_word("correction", self.correction, CORRECTIONS)
+        expect_word("correction of nodes", self.node_correction, ("max-T", "none"))
 
     @classmethod
     def read(cls, saved: Mapping[str, Any]) -> Criteria:

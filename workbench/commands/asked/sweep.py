@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from workbench.commands.asked.inputs import check_addresses, check_opening, chec
 from workbench.core.command import options_of
 from workbench.core.errors import OptionError, unknown
 from workbench.engine.cluster.spread import Spread
+from workbench.engine.interventions.intervention import as_node
+from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import MLPS, MODES, PARTS, value_named
 from workbench.model.wiring import SITES
 
@@ -34,6 +37,12 @@ def check_sweep(asked: Sweep, job: Job) -> None:
     ):
         if name in said and (name != "parts" or ":" not in said[name]) and said[name] not in known:
             raise unknown(kind, said[name], known, error=OptionError)
+    for name, usual in (("parts", "heads"), ("site", "head-output")):
+        if said.get("node") and said.get(name, usual) not in (usual, *_sites(name, said["node"])):
+            raise OptionError(
+                f"--{name} {said[name]} and --node {said['node'][0]} name different parts; one of the two is expected",
+                hint=f"leave out --{name}; an address says what is meant: a9.h9, 'a9.h9<q>', a9, m3, r5",
+            )
     if "ablation" in said:
         value_named(said["ablation"])
         _check_reference(said["reference"], said["ablation"])
@@ -43,6 +52,12 @@ def check_sweep(asked: Sweep, job: Job) -> None:
     check_positions(asked.task, [p for p in (*said.get("positions", ()), *ends) if p])
     nodes = [node for name in ("node", "sender", "receiver") for node in said.get(name, ())]
     check_addresses(nodes, asked.model, offline=asked.offline)
+
+
+def _sites(name: str, nodes: Sequence[str]) -> set[str]:
+    """The site that all named addresses have, where a site is asked for."""
+    found = {str(site_of(as_node(node))) for node in nodes} if name == "site" else set()
+    return found if len(found) == 1 else set()
 
 
 def _check_reference(reference: Path | None, ablation: str) -> None:

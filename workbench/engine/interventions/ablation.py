@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Node
 from workbench.core.errors import OptionError, unknown
-from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions
+from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions, placed_once
 from workbench.engine.interventions.words import PARTS, Ablation, Parts, Value, value_named
 from workbench.model.outline import Outline
 from workbench.model.wiring import Wiring, require_heads, require_mlps, require_parts
@@ -125,6 +125,7 @@ def ablations(
     value, found, places = value_of(ablation), [], as_positions(positions)
     for group in groups:
         nodes = _group(group)
+        placed_once(nodes, places)
         for position in places or (None,):
             placed = [n if position is None else n.at(position) for n in nodes]
             label = "+".join(str(n) for n in placed)

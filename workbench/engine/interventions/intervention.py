@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -59,6 +59,21 @@ def as_positions(positions: str | int | Sequence[str | int]) -> tuple[str | int,
                 hint='give a name or a number: positions="S2", positions=["S2", 3]',
             )
     return tuple(p if isinstance(p, str) else int(p) for p in found)
+
+
+def placed_once(nodes: Iterable[Node], positions: Sequence[str | int]) -> None:
+    """Do nothing if positions stand in one place: in the addresses, or beside them.
+
+    Raises:
+        OptionError: for an address with a position of its own where positions are named besides.
+    """
+    own = next((node for node in nodes if node.position is not None), None)
+    if own is not None and positions:
+        named = ", ".join(map(str, positions))
+        raise OptionError(
+            f"{own} names its own position, and {named} is named besides; one of the two is expected",
+            hint=f"leave the position out of the address: {own.at(None)}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +156,12 @@ class KnockOut:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "node", as_node(self.node))
+        if self.part.position is not None or self.part.slot not in (None, "pattern"):
+            whole = replace(self.part, position=None, slot=None)
+            raise OptionError(
+                f"{self.part}: a knock-out takes a key away from a query of the whole head",
+                hint=f'name the head alone: {whole}; the positions are query="{self.query}" and key="{self.key}"',
+            )
 
     @property
     def part(self) -> Node:

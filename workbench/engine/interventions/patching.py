@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Node
-from workbench.core.errors import unknown
-from workbench.engine.interventions.intervention import Edit, Intervention, KnockOut, as_node, as_positions
-from workbench.engine.interventions.words import Value
+from workbench.core.errors import expect_word, unknown
+from workbench.engine.interventions.intervention import (
+    Edit,
+    Intervention,
+    KnockOut,
+    as_node,
+    as_positions,
+    placed_once,
+)
+from workbench.engine.interventions.words import MODES, Value
 from workbench.model.outline import Outline
 from workbench.model.wiring import SITES, Wiring, require_heads, require_mlps
 
@@ -64,9 +72,11 @@ def patches(
         >>> [row.label for row in wb.patches(["r0", "r1"], positions=["end"])]
         ['r0@end', 'r1@end']
     """
+    expect_word("mode", mode, MODES)
     value: Value = "clean" if mode == "denoising" else "corrupted"
     found, places = [], as_positions(positions)
     for node in map(as_node, nodes):
+        placed_once([node], places)
         for position in places or (node.position,):
             placed = node.at(position)
             found.append(Intervention(label=str(placed), edits=(Edit(node=placed, value=value),)))
@@ -86,11 +96,11 @@ def knock_outs(
         >>> [row.label for row in wb.knock_outs(["a0.h0"], "end", "S2")]
         ['a0.h0<pattern>@end']
     """
-    parsed = [as_node(n) for n in nodes]
+    edits = [KnockOut(node=n, query=query, key=key) for n in nodes]
     if together:
-        edits = tuple(KnockOut(node=n, query=query, key=key) for n in parsed)
-        return [Intervention(label=f"all@{query}-x->{key}", edits=edits)]
+        named = "+".join(str(edit.part) for edit in edits) if len(edits) <= 4 else f"{len(edits)} together"
+        return [Intervention(label=f"{named}@{query}-x->{key}", edits=tuple(edits))]
     return [
-        Intervention(label=f"{n}<pattern>@{query}", edits=(KnockOut(node=n, query=query, key=key),))
-        for n in parsed
+        Intervention(label=f"{replace(edit.part, slot=None)}<pattern>@{query}", edits=(edit,))
+        for edit in edits
     ]

@@ -27,7 +27,14 @@ from workbench.core.progress import Progress, live
 from workbench.core.run_record import code_versions, digest_of
 from workbench.engine.distribute import Here, WorkPart, remembered
 from workbench.engine.interventions.apply import hooks_for
-from workbench.engine.interventions.intervention import Edit, Intervention, as_node, as_positions, check
+from workbench.engine.interventions.intervention import (
+    Edit,
+    Intervention,
+    as_node,
+    as_positions,
+    check,
+    placed_once,
+)
 from workbench.engine.interventions.site import site_of
 from workbench.engine.interventions.words import Mlps, Mode, Value
 from workbench.engine.of_task import on_a_task
@@ -78,6 +85,7 @@ def path_patches(
         raise unknown("mode", mode, ("noising", "denoising"), error=OptionError)
     groups, targets = _ends(runs, senders, receivers)
     positions = as_positions(positions)
+    placed_once(targets, positions)
     base: RunName = "clean" if mode == "noising" else "corrupted"
     plan = path_plan(runs, groups, targets, mode=mode, mlps=mlps, positions=positions)
     store = (
@@ -91,7 +99,8 @@ def path_patches(
     ):
         patched = _all_batches(runs, groups, targets, base, mlps, positions, division, told)
     labels = ("+".join(str(node) for node in group) for group in groups)
-    kind = f"path patching to {', '.join(map(str, targets))}, MLPs {mlps}"
+    where = f" at {', '.join(map(str, positions))}" if positions else ""
+    kind = f"path patching to {', '.join(map(str, targets))}{where}, MLPs {mlps}"
     return _effects(runs, patched, plan, labels=tuple(labels), base=base, mode=mode, kind=kind)
 
 

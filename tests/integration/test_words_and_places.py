@@ -1,0 +1,86 @@
+"""What is asked is measured or refused: no word is taken for another, no second place or value is dropped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.commands.asked.sweep import check_sweep
+from workbench.commands.forms.sweep import Ablate, Patch
+from workbench.commands.sweep import patch
+from workbench.core.command import named_values
+from workbench.core.job import Job
+from workbench.tasks.registry import get_task, parse_options
+
+ON_IOI = {"model": "zoo:ioi", "task": "ioi", "limit": 2}
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=2)
+
+
+@pytest.fixture(scope="module")
+def scores(runs):
+    return wb.score(runs, "eap")
+
+
+WRONG = {
+    "mode": lambda runs, scores: wb.patch(runs, "resid", mode="denoise"),
+    "mode of patches": lambda runs, scores: wb.patches(["r0"], mode="noise"),
+    "mode of a sweep": lambda runs, scores: wb.measure(
+        runs, wb.ablations(["a0.h0"]), kind="x", mode="denoise"
+    ),
+    "ranking": lambda runs, scores: scores.top(20, by="abs"),
+    "ranking of a threshold": lambda runs, scores: scores.keep(">=0.1", by="size"),
+    "ranking of a rule": lambda runs, scores: scores.choose(20, by="abs", select="ilp"),
+    "ranking of a circuit": lambda runs, scores: scores.top(20).top(3, by="abs"),
+    "ranking of effects": lambda runs, scores: wb.ablate(runs, ["a0.h0"]).top(1, by="abs"),
+    "ranking of a search": lambda runs, scores: wb.discover(runs, "eap", by="abs"),
+    "ranking of labels": lambda runs, scores: wb.recovery(scores, scores.values > 1, by="abs"),
+    "level": lambda runs, scores: wb.random_circuit(scores.graph, 9, np.random.default_rng(0), level="edges"),
+    "parts": lambda runs, scores: wb.minimality(wb.Subject(runs=runs, circuit=scores.top(60)), parts="edge"),
+    "run": lambda runs, scores: wb.Reference(runs=runs, run="corrupt"),
+    "run of a stream": lambda runs, scores: runs.resid(runs.batches[0], "corrupt", 1),
+    "run of prompts": lambda runs, scores: runs.prompt_of("corrupt", np.array([0])),
+    "correction": lambda runs, scores: wb.Criteria(correction="max"),
+    "correction of nodes": lambda runs, scores: wb.Criteria(node_correction="maxT"),
+    "ablations of a trial": lambda runs, scores: wb.JudgePlan(ablations=("means",)),
+    "text for a switch": lambda runs, scores: wb.score(runs, "acdc", absolute="false"),
+    "switch for a number": lambda runs, scores: wb.score(runs, "eap-ig", steps=True),
+    "part of a step": lambda runs, scores: wb.score(runs, "eap-ig", steps=2.5),
+    "two places": lambda runs, scores: wb.ablate(runs, ["a1.h0@S2"], positions="end"),
+    "two places of a patch": lambda runs, scores: wb.patches(["r1@S2"], positions=["end"]),
+    "two places of a path": lambda runs, scores: wb.path_patches(
+        runs, ["a0.h0"], ["a2.h2<q>@S2"], positions="end"
+    ),
+    "place of a knock-out": lambda runs, scores: wb.knock_outs(["a0.h0@S2"], "end", "S2"),
+    "input of a knock-out": lambda runs, scores: wb.knock_outs(["a0.h0<q>"], "end", "S2"),
+    "two values": lambda runs, scores: named_values(["steps=3", "steps=4"]),
+    "two values of a task": lambda runs, scores: parse_options(
+        get_task("induction"), ["period=5", "period=6"]
+    ),
+    "site beside addresses": lambda runs, scores: check_sweep(
+        Patch(**ON_IOI, site="q", node=("a1.h0",)), Job()
+    ),
+    "parts beside addresses": lambda runs, scores: check_sweep(
+        Ablate(**ON_IOI, parts="mlps", node=("a1.h0",)), Job()
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_cannot_be_meant_is_refused(what, runs, scores, unchecked):
+    with pytest.raises(wb.WorkbenchError) as refused:
+        WRONG[what](runs, scores)
+    assert refused.value.hint
+
+
+def test_titles_say_which_site_and_place_were_patched(runs, tmp_path):
+    check_sweep(Patch(**ON_IOI, site="resid", node=("r2", "r3")), Job())
+    kept = patch(Patch(**ON_IOI, node=("m1", "a1.h0<q>")), Job(out=tmp_path))
+    assert kept.effects.kind == "patching mlp-out, q"
+    assert "logits at end, MLPs" in wb.path_patches(runs, ["a0.h0"], ["logits"], positions="end").kind
+    (both,) = wb.knock_outs(["a0.h0", "a1.h1"], "end", "S2", together=True)
+    assert both.label == "a0.h0+a1.h1@end-x->S2"
