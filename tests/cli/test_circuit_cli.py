@@ -197,3 +197,33 @@ def test_smaller_circuits_come_from_saved_scores_and_names(run, tmp_path):
     code, _, err = run("circuit", "without", "small", "-o", "no")
     assert code == 1 and "nothing is named" in err
     assert run("circuit", "prune", "small", "-o", "pruned")[0] == 0
+
+
+def test_fewer_edges_are_chosen_as_the_circuit_was_and_from_its_own_scores(run, tmp_path):
+    from dataclasses import replace
+
+    from tests.circuits import scores
+    from workbench.circuits.files import load_circuit, save_circuit, save_scores
+    from workbench.circuits.show.circuit_page import _chosen_from
+
+    given = scores(seed=3)
+    ways = {
+        "signed": ({"by": "signed"}, given.top(12, by="signed")),
+        "greedy": ({"select": "greedy"}, given.greedy(12)),
+    }
+    assert ways["signed"][1].edges != given.top(12).edges != ways["greedy"][1].edges
+    for name, (how, expected) in ways.items():
+        save_circuit(given.choose(25, **how), tmp_path / name)
+        save_scores(given, tmp_path / name / "scores.safetensors")
+        assert run("circuit", "keep", name, "--keep", "12", "-o", f"{name}-12")[0] == 0
+        assert load_circuit(tmp_path / f"{name}-12").edges == expected.edges
+    head = load_circuit(tmp_path / "signed").heads[-1]
+    assert run("circuit", "without", "signed", "--node", head, "-o", "signed/less.json")[0] == 0
+    code, _, err = run("circuit", "keep", "signed/less.json", "--keep", "12", "-o", "no")
+    assert code == 1 and f"no choice from the scores beside it: top 25 by signed score, without {head}" in err
+    cut = given.top(25).without(given.top(25).heads[-1])
+    assert _chosen_from(given.top(25), given) == 25 and _chosen_from(cut, given) is None
+    save_scores(replace(given, method="other"), tmp_path / "greedy" / "scores.safetensors")
+    for command in (["keep", "greedy", "--keep", "12"], ["view", "greedy"]):
+        code, _, err = run("circuit", *command, "-o", "no.html")
+        assert code == 1 and "method is 'other' there" in err

@@ -50,6 +50,15 @@ def test_top_keeps_the_largest_and_prunes():
         small().top(-1)
 
 
+def test_the_best_of_a_choice_say_so_where_they_are_not_the_best_of_all_scores():
+    whole = scores(seed=3)
+    assert not whole.top(40).selection["unconnected"]
+    assert whole.top(40).top(30).selection["rule"] == "top 30 by absolute score"
+    assert whole.top(40).top(30).edges == whole.top(30).edges
+    signed = whole.top(40, by="signed").top(9)
+    assert signed.selection["rule"] == "top 9 by absolute score, of those chosen by: top 40 by signed score"
+
+
 def test_operations_leave_the_circuit_as_it_was():
     made = small()
     before = made.to_dict()

@@ -14,7 +14,7 @@ from workbench.circuits import addresses as names
 from workbench.circuits.addresses import Edge, Node, parse_node
 from workbench.circuits.graph import CONVENTION, Graph, GraphShape
 from workbench.circuits.reachability import crossings, links, reached
-from workbench.circuits.selection.rules import RANKINGS
+from workbench.circuits.selection.rules import RANKINGS, Ranking, said
 from workbench.core.errors import CircuitError, OptionError, expect, expect_word, unknown
 from workbench.core.run_record import measured_on
 from workbench.core.show import Shown
@@ -233,14 +233,14 @@ class Circuit(
         ends = {end for e in self.parsed_edges for end in (str(e.source), str(e.target.host))}
         return set(self.all_nodes) - ends
 
-    def top(self, n: int, *, by: Literal["absolute", "signed"] = "absolute") -> Circuit:
+    def top(self, n: int, *, by: Ranking = "absolute") -> Circuit:
         """Return the ``n`` best of its own edges (or nodes), pruned."""
         expect(n, (int, np.integer), what="top: n", hint="circuit.top(200)")
         if n < 0:
             raise OptionError(f"cannot keep {n} edges", hint="use a number of 0 or more")
         expect_word("ranking", by, RANKINGS)
         key = (lambda s: -abs(s)) if by == "absolute" else (lambda s: -s)
-        selection = {**self.selection, "rule": f"top {n} by {by} score", "nominal": n}
+        selection = {**self.selection, "rule": self._top_of(n, by), "nominal": n}
         if self.level == "edge":
             best = dict(sorted(self.parsed_edges.items(), key=lambda item: key(item[1]))[:n])
             return self._rebuilt(self._helpers(), best, selection=selection).prune_chosen()
@@ -248,8 +248,18 @@ class Circuit(
         chosen = sorted(chosen, key=lambda a: key(self.nodes[a]["score"] or 0.0))[:n]
         return self._rebuilt((*chosen, "input", "logits"), {}, selection=selection)
 
+    def _top_of(self, n: int, by: Ranking) -> str:
+        """The rule of its ``n`` best: of all scores only where it is itself a choice of the best in this order."""
+        before, rule = str(self.selection.get("rule", "")), f"top {n} by {by} score"
+        known = said(before)
+        best = known is not None and known[0] == "top" and known[2] == by and n <= known[1]
+        of_all = not before or (best and not self.selection.get("unconnected"))
+        return rule if of_all else f"{rule}, of those chosen by: {before}"
+
     def without(self, *addresses: str) -> Circuit:
         """Return the circuit without some nodes (and their edges) or edges; nothing else is pruned.
+
+        Its rule says so: the circuit is no longer what that rule chooses from the scores.
 
         Raises:
             CircuitError: if it has no such node or edge.
@@ -265,7 +275,9 @@ class Circuit(
             for e, s in self.parsed_edges.items()
             if gone.isdisjoint((str(e), str(e.source), str(e.target.host)))
         }
-        return self._rebuilt((n for n in self.all_nodes if n not in gone), edges)
+        rule = f"{self.selection.get('rule') or 'parts'}, without {', '.join(addresses)}"
+        selection = {**self.selection, "rule": rule} if addresses else self.selection
+        return self._rebuilt((n for n in self.all_nodes if n not in gone), edges, selection=selection)
 
     def with_roles(self, roles: Mapping[str, str]) -> Circuit:
         """Return the circuit with roles written on its nodes, for example ``{"a9.h9": "name mover"}``."""

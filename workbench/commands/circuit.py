@@ -28,8 +28,9 @@ from workbench.circuits.files.export import export, find_format
 from workbench.circuits.files.folder import FoundCircuit, check, find_circuits
 from workbench.circuits.files.importers import import_circuit
 from workbench.circuits.files.neuronpedia import to_neuronpedia
-from workbench.circuits.files.scores_file import load_scores
+from workbench.circuits.files.scores_file import scores_beside
 from workbench.circuits.published import list_published
+from workbench.circuits.selection.rules import Ranking, said, said_least
 from workbench.circuits.show.two_circuits import two_circuits_page
 from workbench.circuits.summary import Summary, summarise
 from workbench.circuits.verdicts.judgement import circuit_digest
@@ -40,6 +41,7 @@ from workbench.core.command import Command, argument, command, option
 from workbench.core.errors import CircuitError, OptionError
 from workbench.core.job import Job
 from workbench.core.show import Told
+from workbench.methods.registry import get_method
 
 FORMAT = "Format of another tool."
 WRITTEN = "Written into the circuit; such files do not say it."
@@ -69,10 +71,10 @@ def page_beside(path: Path) -> Path:
 
 def page_of_file(path: Path) -> str:
     """Return the page of a saved circuit with what lies beside it: scores, details, evaluation."""
-    circuit, beside = load_circuit(path), scores_path(path)
+    circuit = load_circuit(path)
     judged = find_evaluation(path, circuit)
     text: str = circuit.page(
-        scores=load_scores(beside) if beside.is_file() else None,
+        scores=scores_beside(path, circuit),
         path=str(path),
         details=find_details(path, circuit),
         evidence=None if judged is None else judged.document["evidence"],
@@ -304,13 +306,14 @@ class Cut(Command):
         return {"path": str(path), "nodes": made.n_nodes, "edges": made.n_edges, "edges_before": of.n_edges}
 
     def said(self, result: dict[str, Any], job: Job) -> Iterator[str]:
-        yield f"wrote {result['path']}; it was not judged yet: workbench evaluate {result['path']}"
+        rule = str(load_circuit(Path(result["path"])).selection.get("rule", ""))
+        yield f"wrote {result['path']} ({rule}); it was not judged yet: workbench evaluate {result['path']}"
 
 
 @command("circuit keep", offers=())
 @dataclass(frozen=True, kw_only=True)
 class KeepEdges(Cut):
-    """Keep more or fewer edges by the saved scores beside a circuit; nothing is computed.
+    """Keep more or fewer edges by the saved scores beside a circuit, chosen as it was; nothing is computed.
 
     Example: workbench circuit keep circuits/ioi/gpt2/eap-ig-1f3a --keep 2% -o smaller
     """
@@ -320,11 +323,38 @@ class KeepEdges(Cut):
 
     def run(self, job: Job) -> dict[str, Any]:
         circuit = load_circuit(self.circuit)
-        scores = load_scores(scores_path(self.circuit))
-        made = scores.keep(self.keep).with_fields(
+        scores = scores_beside(self.circuit, circuit)
+        if scores is None:
+            raise CircuitError(
+                f"no scores beside {self.circuit}: {scores_path(self.circuit)} is not there",
+                hint="workbench discover writes them beside its circuit; workbench circuit without cuts by name",
+            )
+        by, select = _as_chosen(circuit, self.keep, per_position=bool(scores.positions))
+        made = scores.keep(self.keep, by=by, select=select).with_fields(
             **{n: getattr(circuit, n) for n in ("task", "model", "prompt")}
         )
         return self.kept(made, circuit)
+
+
+def _as_chosen(circuit: Circuit, keep: str, *, per_position: bool) -> tuple[Ranking, str]:
+    """Order and rule by which more or fewer parts are chosen: those of the circuit, else its method's own.
+
+    Raises:
+        CircuitError: for a circuit that is no choice from its scores, such as one that was cut by name.
+    """
+    rule = str(circuit.selection.get("rule", ""))
+    by_threshold = keep.strip().startswith(">")
+    if known := said(rule):
+        return known[2], "top" if by_threshold else known[0]
+    if least := said_least(rule):
+        return least[1], "top"
+    if rule not in ("", "own"):
+        raise CircuitError(
+            f"the circuit is no choice from the scores beside it: {rule[:200]}",
+            hint="workbench circuit keep on the circuit that it was made of",
+        )
+    choice = get_method(circuit.method).choice(keep, None, None, per_position=per_position)
+    return choice.by, choice.select
 
 
 @command("circuit without", offers=())

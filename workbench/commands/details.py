@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench.circuits.files.circuit_file import load_circuit
 from workbench.circuits.files.details_file import save_details
-from workbench.circuits.files.scores_file import load_scores
+from workbench.circuits.files.scores_file import scores_beside
 from workbench.commands.asked.details import opening_of
 from workbench.commands.circuit import page_beside, page_of_file, scores_path
 from workbench.commands.forms.details import Details
@@ -20,15 +20,14 @@ def details(asked: Details, job: Job) -> dict[str, Any]:
     """Measure what the page of a circuit shows of its heads and edges."""
     circuit = load_circuit(asked.circuit)
     runs = open_runs(note=job.note, **opening_of(asked))
-    beside = scores_path(asked.circuit)
     found = circuit_details(
         circuit,
         runs,
-        scores=load_scores(beside) if beside.is_file() else None,
+        scores=scores_beside(asked.circuit, circuit),
         most_edges=asked.reasons,
         progress=job.progress,
     )
-    file = save_details(found, beside.parent)
+    file = save_details(found, scores_path(asked.circuit).parent)
     page = page_beside(asked.circuit)
     text = page_of_file(asked.circuit)
     write_output(page, text)

@@ -11,11 +11,10 @@ import numpy as np
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.faithfulness import JUDGED, Evaluation
-from workbench.circuits.files.circuit_file import EVALUATION_NAME, circuit_path
+from workbench.circuits.files.circuit_file import EVALUATION_NAME
 from workbench.circuits.files.evaluation_file import save_evaluation
 from workbench.circuits.files.faithfulness_file import FAITHFULNESS, FILE_NAME
-from workbench.circuits.files.scores_file import FILE_NAME as SCORES_NAME
-from workbench.circuits.files.scores_file import load_scores
+from workbench.circuits.files.scores_file import scores_beside
 from workbench.circuits.scores import Scores
 from workbench.circuits.variance import Variance
 from workbench.circuits.verdicts.judgement import Judgement, circuit_digest
@@ -239,7 +238,7 @@ def _judge(asked: Evaluate, job: Job) -> SavedJudgement:
             runs,
             found_on=found_on,
             found_note=found_note,
-            scores=_scores_beside(asked.circuit),
+            scores=_scores_beside(asked.circuit, case.circuit),
             others=others or other_tasks(runs, progress=job.progress),
             ablation=asked.ablation,
             plan=plan,
@@ -254,12 +253,11 @@ def _judge(asked: Evaluate, job: Job) -> SavedJudgement:
     return SavedJudgement(judgement=judgement, files=files)
 
 
-def _scores_beside(path: Path) -> Scores | None:
+def _scores_beside(path: Path, circuit: Circuit) -> Scores | None:
     """The scores in the folder of a circuit file, if there are any."""
     if str(path).startswith(PREFIX):
         return None
-    file = circuit_path(path).parent / SCORES_NAME
-    return load_scores(file) if file.is_file() else None
+    return scores_beside(path, circuit)
 
 
 def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.scores import Scores
-from workbench.circuits.selection.rules import said
+from workbench.circuits.selection.rules import said, said_least
 from workbench.core.errors import OptionError
 from workbench.core.progress import Progress
 from workbench.core.show import Shown
@@ -25,7 +24,6 @@ from workbench.methods.by_name import score
 from workbench.methods.registry import get_method
 
 OWN = "own"  # the rule of a circuit whose method made the decision
-_LEAST = re.compile(r"(?P<by>absolute|signed) score >= (?P<tau>\S+)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -201,10 +199,6 @@ def _parts(circuit: Circuit) -> Iterator[str]:
     return (a for a in circuit if a not in ("input", "logits"))
 
 
-def _order(word: str) -> Literal["absolute", "signed"]:
-    return "signed" if word == "signed" else "absolute"
-
-
 def _rule(circuit: Circuit) -> Callable[[Scores], Circuit]:
     """How the circuit was chosen from its scores, from the words of its selection."""
     rule = str(circuit.selection.get("rule", ""))
@@ -214,8 +208,8 @@ def _rule(circuit: Circuit) -> Callable[[Scores], Circuit]:
     if words := said(rule):
         how, n, by = words
         return lambda scores: scores.choose(n, by=by, select=how, prune=prune or how == "greedy")
-    if found := _LEAST.fullmatch(rule):
-        tau, by = float(found["tau"]), _order(found["by"])
+    if least := said_least(rule):
+        tau, by = least
         return lambda scores: scores.threshold(tau, by=by, prune=prune)
     raise OptionError(
         f"the circuit does not say how it was chosen from scores: {rule or 'no rule'!r}",

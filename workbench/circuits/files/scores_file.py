@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, to_builtins
 
-from workbench.circuits.files.circuit_file import Level, Shape
+from workbench.circuits.circuit import Circuit
+from workbench.circuits.files.circuit_file import Level, Shape, circuit_path
 from workbench.circuits.graph import Graph, GraphShape
 from workbench.circuits.scores import Scores
 from workbench.core.atomic import file_at, write_atomic
@@ -18,6 +19,7 @@ from workbench.core.bounds import read_bytes, shown
 from workbench.core.digest import tensor_blocks
 from workbench.core.errors import CircuitError, ShapeError, expect_path
 from workbench.core.file_kind import FileKind, Raw
+from workbench.core.run_record import digest_of
 from workbench.core.show import saves
 from workbench.core.strict_json import dump, parse
 from workbench.core.typed import Count, Part
@@ -26,6 +28,7 @@ FILE_NAME = "scores.safetensors"
 _MOST_HEADER = 16 << 20
 # all edges of a model of 80 layers and 64 heads: 0.8 GB; 20 positions of them: 16 GB
 MOST_BYTES = 16_000_000_000
+_SHARED = ("level", "method", "metric")
 _DTYPES = {"F64": np.float64, "F32": np.float32}
 
 
@@ -135,6 +138,31 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
         return Scores(graph=graph, values=opened.payload, notes=opened.origin.notes, **fields)
     except (CircuitError, ShapeError) as problem:
         raise CircuitError(f"{file}: {problem.message}", hint=problem.hint) from problem
+
+
+def scores_beside(path: str | os.PathLike[str], circuit: Circuit) -> Scores | None:
+    """Read the scores in the folder of a circuit's file, which it was chosen from; None where there are none.
+
+    Raises:
+        CircuitError: if they are scores of something else: another architecture, level, method, metric or other pairs.
+    """
+    file = circuit_path(path).parent / FILE_NAME
+    if not file.is_file():
+        return None
+    scores = load_scores(file)
+    made = {name: getattr(scores, name) for name in _SHARED} | {"shape": scores.graph.shape.to_dict()}
+    own = {name: getattr(circuit, name) for name in _SHARED} | {"shape": circuit.shape.to_dict()}
+    both = (set(scores.provenance) & set(circuit.provenance)) - {"device", "options", "code"}
+    made |= {name: scores.provenance[name] for name in both}
+    own |= {name: circuit.provenance[name] for name in both}
+    for name in made:
+        if digest_of(made[name]) != digest_of(own[name]):
+            raise CircuitError(
+                f"{file} holds no scores of this circuit: {name} is {str(made[name])[:60]!r} there and "
+                f"{str(own[name])[:60]!r} in the circuit",
+                hint="keep every circuit in a folder of its own, with its own scores or without any",
+            )
+    return scores
 
 
 def _unpack(file: Path) -> tuple[np.ndarray, str]:

@@ -22,6 +22,7 @@ Index = tuple[
 ]  # (position,) when there are positions, then (source, target), (source,) or (layer, unit)
 _RULE = r"(?P<name>[\w-]+)(?::(?P<share>[\d.e+-]+))?"
 _SAID = re.compile(rf"(?P<how>{_RULE}) (?P<n>\d+) by (?P<by>absolute|signed) score")
+_LEAST = re.compile(r"(?P<by>absolute|signed) score >= (?P<tau>\S+)")
 _ASKED = re.compile(_RULE)
 
 
@@ -170,6 +171,19 @@ def said(rule: str) -> tuple[str, int, Ranking] | None:
     if found is None:
         return None
     return found["how"], int(found["n"]), "signed" if found["by"] == "signed" else "absolute"
+
+
+def said_least(rule: str) -> tuple[float, Ranking] | None:
+    """Read the threshold that decided what is in a circuit, and of which order; None where none did.
+
+    Example:
+        >>> said_least("signed score >= 0.1"), said_least("top 24 by absolute score")
+        ((0.1, 'signed'), None)
+    """
+    found = _LEAST.fullmatch(rule)
+    if found is None:
+        return None
+    return float(found["tau"]), "signed" if found["by"] == "signed" else "absolute"
 
 
 def one_rule(select: str, greedy: bool) -> str:

@@ -11,6 +11,7 @@ from workbench.circuits.details import DetailsContent
 from workbench.circuits.layout import layered, row_labels
 from workbench.circuits.rows import about, edge_rows, measures, node_rows, prompt_parts, said_of_model, title
 from workbench.circuits.scores import Scores
+from workbench.circuits.selection.rules import said
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
 from workbench.circuits.show.page_details import page_annotations, page_details, under_ablations
 from workbench.core.show import card, page
@@ -114,9 +115,9 @@ def _framed(circuit: Circuit, data: Mapping[str, Any], body: str, heading: str =
 
 def _chosen_from(circuit: Circuit, scores: Scores | None) -> int | None:
     """How many of the strongest scores the circuit is, where it is a choice of the largest; else None."""
-    rule, nominal = str(circuit.selection.get("rule", "")), circuit.selection.get("nominal")
+    rule, nominal = said(str(circuit.selection.get("rule", ""))), circuit.selection.get("nominal")
     fits = scores is not None and circuit.level == scores.level == "edge" and not scores.positions
-    if not fits or not rule.startswith("top ") or "absolute" not in rule or not isinstance(nominal, int):
+    if not fits or rule is None or rule[::2] != ("top", "absolute") or not isinstance(nominal, int):
         return None
     return nominal if nominal <= MOST_PAGE_EDGES else None
 
