@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python -m benchmarks.acdc_peer --peer "PYTHON" [--pairs 32] [--tau 0.001] [--metric kl]
 
 ``PYTHON`` has the packages auto-circuit and transformer-lens < 3. Without ``--peer`` ours is compared with the plain
-loop alone. Same weights, prompts, metric and threshold; processor seconds, one thread. The two differ in the order of
-edges within a layer, so their circuits may differ; ours is compared with the plain loop decision by decision.
+loop alone. Same weights, prompts, metric and threshold; processor seconds, one thread, in turns. Ours is compared
+with the plain loop decision by decision. The peer visits the edges in another order, so its circuit may differ: a plain
+loop in the peer's order is compared with the peer in the same way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shlex
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from transformers import GPT2LMHeadModel
 
 from benchmarks.acdc_speed import plain_loop
 from benchmarks.models import gpt2
+from workbench.circuits.addresses import parse_edge
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
 
@@ -44,6 +47,30 @@ def hand_over(runs: PairedRuns, folder: Path, tau: float) -> None:
         logits = plain(batch.clean).logits[:, -1]
     arrays = {"clean": batch.clean, "corrupted": batch.corrupted, "logits": logits}
     np.savez(folder / "prompts.npz", **{name: value.numpy() for name, value in arrays.items()})
+
+
+def beside_peer(
+    runs: PairedRuns, tau: float, theirs: Mapping[str, bool], ours: np.ndarray
+) -> dict[str, object]:
+    """Compare the peer's decisions with ours, and with a plain loop that visits edges in the peer's order.
+
+    Args:
+        theirs: Whether an edge was removed, in the order in which edges were visited.
+        ours: Damages by our own order.
+    """
+    graph = runs.wiring.graph()
+    at = {name: graph.index(parse_edge(name)) for name in theirs}
+    loop = plain_loop(runs, tau, order=list(at.values()))
+
+    def unlike(damage: np.ndarray) -> dict[str, float]:
+        return {
+            name: float(damage[at[name]]) for name, gone in theirs.items() if gone != (damage[at[name]] < tau)
+        }
+
+    return {
+        "edges decided in another way than auto-circuit: our damages": unlike(ours),
+        "the same of a plain loop in auto-circuit's order": unlike(loop),
+    }
 
 
 def main() -> None:
@@ -70,7 +97,7 @@ def main() -> None:
     score(runs.subset([0, 1]), "acdc", tau=1e9)  # warm up
     told: dict[str, object] = {"about": shape.about, "metric": asked.metric, "tau": asked.tau}
     seconds: dict[str, list[float]] = {"ours": [], "auto-circuit": []}
-    found = None
+    found, theirs = None, dict[str, bool]()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         hand_over(runs, folder, asked.tau)
@@ -87,6 +114,7 @@ def main() -> None:
                 )
                 peer = json.loads((folder / "peer.json").read_text())
                 seconds["auto-circuit"] += peer.pop("seconds")
+                theirs = dict(peer.pop("visited"))
                 told["auto-circuit"] = peer
     assert found is not None
     kept = (found.values >= asked.tau)[exists]
@@ -100,6 +128,8 @@ def main() -> None:
         loop = plain_loop(fresh(), asked.tau)[exists]
         told["seconds of the plain loop"] = time.process_time() - begun
         told["decisions as the plain loop's"] = int((kept == (loop >= asked.tau)).sum())
+        if theirs:
+            told |= beside_peer(fresh(), asked.tau, theirs, found.values)
     told["processor seconds"] = seconds
     if asked.peer:
         told["times faster"] = float(np.median(seconds["auto-circuit"]) / np.median(seconds["ours"]))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,9 +24,15 @@ from workbench.engine.sides import sides_of
 from workbench.engine.source_outputs import source_outputs
 
 
-def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:
-    """``(source, target)`` damages, every edge tested by a pass from the first layer."""
+def plain_loop(runs: PairedRuns, tau: float, order: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
+    """``(source, target)`` damages, every edge tested by a pass from the first layer.
+
+    Args:
+        order: Places of all edges in the order in which they are tested; by default ours.
+    """
     graph = runs.wiring.graph()
+    targets = reversed(range(len(graph.targets)))
+    ours = [(i, j) for j in targets for i in reversed(range(int(graph.n_visible[j])))]
     references = [source_outputs(runs, batch, "corrupted", graph) for batch in runs.batches]
 
     def metric(removed: np.ndarray) -> float:
@@ -42,13 +48,12 @@ def plain_loop(runs: PairedRuns, tau: float) -> np.ndarray:
     removed = np.zeros_like(graph.edge_mask)
     damage = np.full(graph.edge_mask.shape, np.nan)
     current = metric(removed)
-    for j in reversed(range(len(graph.targets))):
-        for i in reversed(range(int(graph.n_visible[j]))):
-            removed[i, j] = True
-            new = metric(removed)
-            damage[i, j] = current - new
-            removed[i, j] = current - new < tau
-            current = new if removed[i, j] else current
+    for at in ours if order is None else order:
+        removed[at] = True
+        new = metric(removed)
+        damage[at] = current - new
+        removed[at] = current - new < tau
+        current = new if removed[at] else current
     return damage
 
 

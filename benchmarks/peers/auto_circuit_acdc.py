@@ -5,7 +5,8 @@ Run by an interpreter that has the package.
     PYTHON benchmarks/peers/auto_circuit_acdc.py FOLDER [ROUNDS]
 
 The folder has ``config.json``, ``weights.pt`` (state of a plain GPT-2 of transformers) and ``prompts.npz``; see
-``benchmarks.acdc_peer``. Writes ``peer.json``: processor seconds of each round, edges, edges that were removed. With
+``benchmarks.acdc_peer``. Writes ``peer.json``: processor seconds of each round, edges, edges that were removed, and
+every edge in the order in which it was visited with whether it was removed. With
 ``sizes`` in the configuration it runs circuits of these numbers of edges instead, the best of ``scores.json``, and
 writes each circuit's last logits to ``peer.npz``; see ``benchmarks.faithfulness_peer``.
 """
@@ -72,15 +73,23 @@ def load(folder: Path):
 def run_acdc(patchable, batch, config: dict, folder: Path, rounds: int) -> dict:
     base = config["tau"]
     exponent = int(np.floor(np.log10(base)))
-    seconds, removed = [], 0
+    seconds, visited = [], []
     for _ in range(rounds):
         begun = time.process_time()
         scores = acdc_prune_scores(
             patchable, [batch], None, tao_exps=[exponent], tao_bases=[round(base / 10**exponent)]
         )
         seconds.append(time.process_time() - begun)
-        removed = sum(int(torch.isfinite(edge.prune_score(scores))) for edge in patchable.edges)
-    return {"seconds": seconds, "removed": removed}
+        order = sorted(
+            patchable.edges, key=lambda edge: edge.dest.layer, reverse=True
+        )  # as acdc_prune_scores does
+        visited = [(address(edge), bool(torch.isfinite(edge.prune_score(scores)))) for edge in order]
+    return {"seconds": seconds, "removed": sum(gone for _, gone in visited), "visited": visited}
+
+
+def address(edge) -> str:
+    """An edge as we write it."""
+    return f"{ours(edge.src.name)}->{ours(edge.dest.name)}"
 
 
 def ours(name: str) -> str:
@@ -99,9 +108,7 @@ def run_sizes(patchable, batch, config: dict, folder: Path, rounds: int) -> dict
         wrapper.module_name: torch.zeros_like(wrapper.patch_mask) for wrapper in patchable.dest_wrappers
     }
     for edge in patchable.edges:
-        scores[edge.dest.module_name][edge.patch_idx] = named[
-            f"{ours(edge.src.name)}->{ours(edge.dest.name)}"
-        ]
+        scores[edge.dest.module_name][edge.patch_idx] = named[address(edge)]
     seconds = []
     for _ in range(rounds):
         begun = time.process_time()

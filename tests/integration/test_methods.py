@@ -378,9 +378,13 @@ def test_node_scores_of_a_bf16_model_lose_nothing_in_the_sum(half):
     assert found == pytest.approx(np.array(truth) / 2, rel=1e-5, abs=1e-7)
 
 
-def test_bf16_scores_are_those_of_float32_to_its_precision(half, runs_of):
-    wide = score(runs_of("gpt2", pairs=mini_pairs(2)), "attribution-patching").values
-    narrow = score(PairedRuns(half, mini_pairs(2)), "attribution-patching").values
+@pytest.mark.parametrize("method", ["attribution-patching", "eap", "ceap"])
+def test_bf16_scores_are_those_of_float32_to_its_precision(half, runs_of, method):
+    pairs = mini_pairs(2)
+    wide, narrow = (
+        np.nan_to_num(score(runs, method).values)
+        for runs in (runs_of("gpt2", pairs=pairs), PairedRuns(half, pairs))
+    )
     # 2 ** -8 relative per activation, a few layers deep
     assert np.linalg.norm(narrow - wide) < 0.1 * np.linalg.norm(wide)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from workbench.bench.quantities import areas, faithfulness_curves
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.published.bars import PublishedNumber, PublishedNumbers, bars_of, edge_counts
 from workbench.circuits.scores import Scores
-from workbench.core.errors import OptionError, TaskError
+from workbench.core.errors import OptionError, TaskError, WorkbenchError
 from workbench.core.progress import Progress, silent
 from workbench.core.stats.intervals import ratio
 from workbench.engine.of_task import paired_runs
@@ -62,7 +62,7 @@ def measured_bars(
         Published numbers beside ours; ours are measured on a stand-in too, without a verdict.
 
     Raises:
-        OptionError: if the folder lacks the files of the set.
+        OptionError: if the folder has no file of the set that can be used.
     """
     bars = bars_of(group)
     if group == "edge-counts":
@@ -71,41 +71,46 @@ def measured_bars(
         raise OptionError(
             f"{group} needs a model and its prompts", hint=f"-m gpt2 --data DIR, with {bars[0].data}"
         )
-    tell, notes, ours = progress or silent, list[str](), Ours()
-    if group == "eap-ig-curves":
-        tasks = tuple(dict.fromkeys(bar.task for bar in bars))
-        for done, task in enumerate(tasks):
-            file = _csv_of(data, task, name)
-            if file is None:
-                notes.append(f"{task}: no csv file in {data / task}")
-                continue
-            runs = paired_runs(
-                model,
-                _eap_ig_pairs(model, file, n),
-                metric="prob-difference" if task in _PROBABILITIES else "logit-difference",
-            )
-            sizes = _sizes(bars, task, name, runs)
-            ours |= {("", task, what): value for what, value in curves(runs, sizes).items()}
-            notes += [f"{task}: {len(gone)} pairs do not align"] if (gone := runs.pairs.dropped) else []
-            tell(done + 1, len(tasks), f"{task}: {runs.n_pairs} pairs")
-        if not ours:
-            raise OptionError(f"{data} has no prompts of {group}", hint=f"it should have {bars[0].data}")
+    tell, notes = progress or silent, list[str]()
+    if group == "mib":
+        found, judged = (paired_runs(model, _split(model, data, split, n)) for split in _SPLITS)
+        told = node_areas(found, judged) | more_areas(found, judged)
+        ours = {("", "ioi", what): value for what, value in told.items()}
         return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
-    if group == "acdc-auc":
-        for task in dict.fromkeys(bar.task for bar in bars):
-            if (file := Path(data) / f"{task}.jsonl").is_file():
-                pairs = load_pairs(file)[: min(n, MOST_OF_ACDC)]
-                told = acdc_areas(model, pairs, task, name, progress=tell)
-                ours |= {("", task, what): value for what, value in told.items()}
-            else:
-                notes.append(f"{task}: no file {file.name} in {data}")
-        if not ours:
-            raise OptionError(f"{data} has no prompts of {group}", hint=f"it should have {bars[0].data}")
-        return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
-    found, judged = (paired_runs(model, _split(model, data, split, n)) for split in _SPLITS)
-    told = node_areas(found, judged) | more_areas(found, judged)
-    ours = {("", "ioi", what): value for what, value in told.items()}
+
+    def curves_of(task: str) -> dict[str, float]:
+        file = _csv_of(data, task, name)
+        metric = "prob-difference" if task in _PROBABILITIES else "logit-difference"
+        runs = paired_runs(model, _eap_ig_pairs(model, file, n), metric=metric)
+        notes.extend([f"{task}: {len(gone)} pairs do not align"] if (gone := runs.pairs.dropped) else [])
+        return curves(runs, _sizes(bars, task, name, runs))
+
+    def areas_of(task: str) -> dict[str, float]:
+        pairs = load_pairs(_there(Path(data) / f"{task}.jsonl", f"file {task}.jsonl"))[: min(n, MOST_OF_ACDC)]
+        return acdc_areas(model, pairs, task, name, progress=tell)
+
+    tasks = tuple(dict.fromkeys(bar.task for bar in bars))
+    ours = _task_by_task(tasks, curves_of if group == "eap-ig-curves" else areas_of, notes, tell)
+    if not ours:
+        raise OptionError(
+            f"{data} has no prompts of {group} that can be used. {'. '.join(notes)}",
+            hint=f"it should have {bars[0].data}",
+        )
     return PublishedNumbers(group=group, model=name, bars=bars, ours=ours, notes=notes)
+
+
+def _task_by_task(
+    tasks: Sequence[str], measure: Callable[[str], Mapping[str, float]], notes: list[str], tell: Progress
+) -> Ours:
+    """Measure each task; what is finished stays, and a note says of a task that cannot be measured why not."""
+    ours = Ours()
+    for done, task in enumerate(tasks):
+        try:
+            ours |= {("", task, what): value for what, value in measure(task).items()}
+        except WorkbenchError as problem:
+            notes.append(f"{task}: {problem.message}")
+        tell(done + 1, len(tasks), task)
+    return ours
 
 
 def acdc_areas(
@@ -194,11 +199,21 @@ def _sizes(bars: Sequence[PublishedNumber], task: str, name: str, runs: PairedRu
     return sorted({int(s) for s in said if s.isdigit()}) or list(SIZES)
 
 
-def _csv_of(data: Path, task: str, name: str) -> Path | None:
-    """The file of a task for this model's tokenizer; None if there is none."""
+def _csv_of(data: Path, task: str, name: str) -> Path:
+    """The file of a task for this model's tokenizer."""
     own = "pythia" if "pythia" in name.lower() else "gpt2"
-    file = Path(data) / task / f"{own}.csv"
-    return file if file.is_file() else None
+    return _there(Path(data) / task / f"{own}.csv", "csv file")
+
+
+def _there(file: Path, kind: str) -> Path:
+    """The file.
+
+    Raises:
+        OptionError: if it is not there.
+    """
+    if not file.is_file():
+        raise OptionError(f"no {kind} in {file.parent}", hint=f"put {file.name} there")
+    return file
 
 
 def _eap_ig_pairs(model: TransformerBridge, file: Path, n: int) -> Pairs:

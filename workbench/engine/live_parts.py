@@ -211,7 +211,8 @@ class LiveParts:
         if key == 0:
             return self._clean.input(t)
         column, changed = circuits.content[t, key]
-        known = self._constant(t, column)
+        # what it reads where all kept sources do what they do in the clean run
+        known = self._look_up(("constant", t, column)) if any(column) else self._clean.input(t)
         if not changed:
             return known
         pos = known.shape[1]
@@ -219,10 +220,6 @@ class LiveParts:
         for one in changed[1:]:
             total += self._known["out", one][:, -pos:]
         return total
-
-    def _constant(self, t: int, column: bytes) -> Float[Tensor, "pair pos d_model"]:
-        """What a target reads where all kept sources do what they do in the clean run."""
-        return self._look_up(("constant", t, column)) if any(column) else self._clean.input(t)
 
     def _prepare(self, places: Sequence[tuple[int, Key]], circuits: _Circuits) -> None:
         """Compute the constants of what targets that see the same sources read: one product for all."""
@@ -267,7 +264,6 @@ class _Circuits:
         live: ``[source]``: the circuits in which it has a way to the logits.
         written: ``[circuit]``: source -> number of what it writes, where that is not as in the clean run.
         content: Target and number -> which edges are removed, and the numbers of what changed sources write.
-        columns: ``[target]``: every set of removed edges that is read.
     """
 
     def __init__(
@@ -287,23 +283,20 @@ class _Circuits:
         self.live = [np.flatnonzero(live[:, i]).tolist() for i in range(len(graph.sources))]
         self.written: list[dict[int, Key]] = [{} for _ in removed]
         self.content: dict[tuple[int, Key], tuple[bytes, tuple[Key, ...]]] = {}
-        self.columns: list[dict[bytes, None]] = [{} for _ in graph.targets]
         self._removed = np.ascontiguousarray(removed.transpose(0, 2, 1))  # (copy, target, source)
         self._kept = np.ascontiguousarray(kept.transpose(0, 2, 1))
         self._numbers = numbers
 
     def reads(self, t: int, circuits: Sequence[int]) -> list[Key]:
         """Number what a target reads in each of these circuits."""
-        return [self._reads(t, c) for c in circuits]
-
-    def _reads(self, t: int, c: int) -> Key:
-        column, kept = self._removed[c, t].tobytes(), self._kept[c, t].tobytes()
-        changed = tuple([key for i, key in self.written[c].items() if kept[i]])
-        if not changed and not any(column):
-            return 0
-        key = _number(self._numbers, (t, column, changed))
-        self.content[t, key], self.columns[t][column] = (column, changed), None
-        return key
+        found = []
+        for c in circuits:
+            column, kept = self._removed[c, t].tobytes(), self._kept[c, t].tobytes()
+            changed = tuple([key for i, key in self.written[c].items() if kept[i]])
+            key = _number(self._numbers, (t, column, changed)) if changed or any(column) else 0
+            self.content[t, key] = column, changed
+            found.append(key)
+        return found
 
 
 class _Clean:

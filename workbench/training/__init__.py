@@ -26,6 +26,7 @@ RECIPES = {
     "needle-other": "needles:OTHER",
     "stdlib": "language:RECIPE",
     "trained-addition": "trained_addition:RECIPE",
+    "trained-majority": "trained_majority:RECIPE",
     "truth-addition": "truth_addition:RECIPE",
     "truth-brackets": "truth_brackets:RECIPE",
     "truth-cancelling": "truth_majority:CANCELLING",
