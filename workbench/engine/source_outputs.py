@@ -44,7 +44,7 @@ def written(
         matrix = output_matrix(bridge, layer)
         if heads is not None:
             tensor, matrix = tensor[:, :, heads], matrix[heads]
-        return torch.einsum("bthe,hed->bthd", tensor, matrix.to(tensor.dtype))  # differences are wider than weights
+        return torch.einsum("bthe,hed->bthd", tensor, matrix.to(tensor.dtype))  # differences may be wider
     return tensor[:, :, None]
 
 
