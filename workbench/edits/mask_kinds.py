@@ -26,6 +26,16 @@ class Mask(ModelEdit):
     Args:
         heads: ``a5.h3``, or ``a5`` for all heads of a layer.
         allowed: For prompts of up to as many tokens; shorter ones use its upper left corner.
+
+    Example:
+        >>> import torch
+        >>> import workbench as wb
+        >>> from workbench.masks.sequences import window
+        >>> model, words = wb.open_model("zoo:induction"), torch.arange(3, 23)[None]
+        >>> with Mask(heads=("a0",), allowed=window(20, 4)).on(model):
+        ...     narrow = model(words)
+        >>> bool((narrow - model(words)).abs().max() > 0.1)  # outside of the block the model is as it was
+        True
     """
 
     kind: ClassVar[str] = "mask"

@@ -76,6 +76,16 @@ def heads_of(model: TransformerBridge) -> tuple[str, ...]:
 def sink_shares(quiz: Quiz, *, alpha: float) -> tuple[dict[str, float], float]:
     """Return, per head, the share of prompts with a sink beyond the first token; and the same if attention were
     even.
+
+    Args:
+        alpha: A sink gets more than so many times an even share of the attention, mean over queries.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:induction"), "induction", n=8)
+        >>> shares, _ = sink_shares(Quiz(name="induction", runs=runs), alpha=5)
+        >>> shares["a0.h0"], shares["a1.h0"]
+        (1.0, 0.0)
     """
     layers, even, total = wiring(quiz.bridge).attention_layers, 0.0, 0
     counts: dict[int, torch.Tensor] = {}

@@ -133,6 +133,16 @@ def fit_probe(
 
     Returns:
         The trained probe, in eval mode.
+
+    Example:
+        >>> import torch
+        >>> right = torch.arange(32) % 2
+        >>> features = torch.randn(32, 5, 8, generator=torch.Generator().manual_seed(0))
+        >>> features[:, 2, 0] += 6 * right  # one of five patches says it
+        >>> few = ProbeTraining(steps=60, batch=16)
+        >>> probe = fit_probe(lambda: EfficientProbe(8, 2, queries=2), features, right, training=few)
+        >>> bool((probe(features).argmax(-1) == right).float().mean() > 0.8)
+        True
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -161,6 +161,12 @@ def retrieval_scores(
 
     Source:
         Wu et al. 2024, arXiv:2404.15574, equation 1.
+
+    Example:
+        >>> import workbench as wb
+        >>> model = wb.open_model("zoo:induction")
+        >>> retrieval_scores(model, random_needles(model, n=4, length=16), writing="forced")
+        <RetrievalScores 4 of 8 heads reach 0.1: a1.h0, a1.h1, a1.h3, a1.h2>
     """
     for value, known in ((count, Count), (writing, Writing)):
         if value not in get_args(known):

@@ -72,6 +72,13 @@ def top_k_masks(
 
     Raises:
         OptionError: if the share is less than one part, or the loss cannot be minimised.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:induction"), "induction", n=8)
+        >>> how = {"size": 0.5, "steps": 5}  # a first look; the default learns longer
+        >>> len(wb.discover(runs, "top-k-masks", level="node", amount=4, options=how).circuit.heads)
+        4
     """
     check_loss(runs, options.loss, "top-k-masks")
     graph = graph_of(runs, level)

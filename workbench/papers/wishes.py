@@ -55,12 +55,12 @@ WISHES = (
             "edits.lofit.localise",
             "edits.lofit.train_offsets",
         ),
-        command="workbench edit make",
+        command="workbench replicate lofit -m MODEL",
     ),
     Wish(
         want="say what an attention pattern is worth: put another in its place",
         functions=("edits.substitute.Substitute",),
-        command="workbench attention replace -m MODEL --with mean",
+        command="workbench attention replace -m MODEL -t TASK --with mean",
     ),
     Wish(
         want="route tokens to some of the heads, and tune a model on so",
@@ -69,7 +69,7 @@ WISHES = (
             "training.routed_heads.tune_heads",
             "edits.head_routing.load_balance",
         ),
-        command="workbench edit make route-heads",
+        command="workbench edit make route-heads --set heads=a0.h0,a0.h1,a0.h2 --set active=1 -o EDIT",
     ),
     Wish(
         want="say what patterns are like: how concentrated, how alike over heads, how local",
