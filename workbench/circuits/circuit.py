@@ -65,6 +65,13 @@ class Circuit(
         >>> circuit = wb.load_circuit("published:ioi")
         >>> circuit.level, len(circuit.heads)
         ('node', 26)
+        >>> circuit.top(5).n_nodes  # the five best, input and logits
+        7
+        >>> less = circuit.without("a9.h9@end")
+        >>> circuit.overlap(less)["nodes"].shared, circuit.diff(less).only_here_nodes
+        (25, ('a9.h9@end',))
+        >>> circuit.summary()
+        <Summary: 26 heads, 12 MLPs, 0 edges>
     """
 
     shape: GraphShape

@@ -157,6 +157,9 @@ class Graph:
     Example:
         >>> Graph(GraphShape(n_layers=12, n_heads=12, n_kv_heads=12)).n_edges
         32491
+        >>> small = Graph(GraphShape(n_layers=1, n_heads=1, n_kv_heads=1))
+        >>> [str(node) for node in small.nodes()], str(next(small.edges())), small.index(next(small.edges()))
+        (['input', 'a0.h0', 'm0', 'logits'], 'input->a0.h0<q>', (0, 0))
     """
 
     shape: GraphShape

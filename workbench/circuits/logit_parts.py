@@ -93,6 +93,14 @@ class LogitParts(Shown, shown_in="workbench.circuits.show.logit_parts"):
         carried: By position, of heads alone.
         errors: How far sums are from the model's own numbers.
         clusters: A number per pair, equal for pairs that are not independent; empty where all are.
+
+    Example:
+        >>> lens = Lens(labels=("r0",), values=np.ones((1, 2)), frozen=np.ones((1, 2)), right=np.ones((1, 2), bool))
+        >>> own, said = np.array([[3.0, 1.0], [0.5, 0.5]]), {"metric": "logit-difference", "unit": "logits"}
+        >>> what = {"task": "ioi", "model": "mine", "labels": ("a0.h0", BIASES), **said}
+        >>> parts = LogitParts(by="head", values=own, live=own, total=own.sum(0), lens=lens, **what)
+        >>> [(row["part"], row["direct"]) for row in parts.rows()]
+        [('a0.h0', 2.0), ('biases', 0.5)]
     """
 
     by: By

@@ -116,6 +116,11 @@ class Reason(Shown, shown_in="workbench.circuits.show.reason"):
         facts: Single numbers by name, means over pairs: attention before and after, the edge's score in its parts.
         errors: Largest differences between what is summed here and what the model computes.
         notes: What is to be known besides.
+
+    Example:
+        >>> what = {"task": "induction", "model": "mine", "n_pairs": 4, "places": (), "rankings": (), "errors": {}}
+        >>> Reason(edge="a0.h1->a1.h0<k>", read="k", facts={"attention": 0.5}, **what).to_dict()["facts"]
+        {'attention': 0.5}
     """
 
     edge: str

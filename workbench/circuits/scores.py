@@ -91,7 +91,10 @@ class Scores(
     Example:
         >>> import workbench as wb
         >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
-        >>> wb.score(runs, "eap").top(20).n_edges <= 20
+        >>> scores = wb.score(runs, "eap")
+        >>> scores.top(20).n_edges <= 20, scores.fraction(0.05).edges == scores.keep("5%").edges
+        (True, True)
+        >>> scores.n_candidates == scores.graph.n_edges == len(scores.to_dataframe())
         True
     """
 

@@ -40,77 +40,41 @@ Right = Float[np.ndarray, " question"]
 FEW = 16  # training prompts on which single effects are measured
 
 
-class LearnedMixes(NamedTuple):
-    """Mixes of one embedding, learned with several seeds.
-
-    Attributes:
-        mixes: One for each seed.
-        right: Right answers to the test questions under each: 1 or 0.
-    """
+class _Learned(NamedTuple):
+    """Mixes of one embedding, one for each seed; and the right answers to the test questions under each, 1 or 0."""
 
     mixes: list[Mixed]
     right: list[Right]
 
     @property
     def alpha(self) -> Mix:
-        """The mix of the first seed."""
         return self.mixes[0].alpha
 
     def near_ends(self, *, kept: bool = False) -> float:
-        """Return the mean share of alphas near 0 or 1 after the last step; ``kept``: of the mixes that are kept."""
+        """The mean share of alphas near 0 or 1 after the last step; ``kept``: of the mixes that are kept."""
         return float(np.mean([near_ends(mix.alpha if kept else mix.last) for mix in self.mixes]))
 
 
-def learn_mixes(
+def _learned(
     model: TransformerBridge,
     prompts: Prompts,
     embedding: Embedding,
     *,
     options: SoftMix,
     seeds: Sequence[int],
-) -> LearnedMixes:
-    """Learn mixes of an embedding on a task's training prompts, and ask its test questions under each.
-
-    Args:
-        embedding: The task's own, or another one as a control.
-
-    Example:
-        >>> import workbench as wb
-        >>> from workbench.edits.task_prompts import Split, prompts_of
-        >>> model = wb.open_model("zoo:icl")
-        >>> prompts = prompts_of(model, "pick-animal", Split.drawn(0), shots=2, n=2, n_test=3)
-        >>> step = SoftMix(steps=1, batch=2, every=1)
-        >>> learned = learn_mixes(model, prompts, prompts.embedding, options=step, seeds=[0])
-        >>> len(learned.mixes), learned.right[0].shape
-        (1, (3,))
-    """
+) -> _Learned:
+    """Mixes of a task's own embedding, or of another one as a control, learned on its training prompts."""
     words = {"training": prompts.training, "validation": prompts.validation}
     mixes = [learn_mix(model, embedding, options=options, seed=seed, **words) for seed in seeds]
-    return LearnedMixes(
-        mixes, [prompts.test.answered(model, injection(embedding, mix.alpha)) for mix in mixes]
-    )
+    right = [prompts.test.answered(model, injection(embedding, mix.alpha)) for mix in mixes]
+    return _Learned(mixes, right)
 
 
-def compare_choices(model: TransformerBridge, prompts: Prompts, alpha: Mix) -> tuple[dict[str, Right], Mix]:
-    """Ask the test questions under hard choices of heads in place of a soft mix.
+def _hard_choices(model: TransformerBridge, prompts: Prompts, alpha: Mix) -> tuple[dict[str, Right], Mix]:
+    """Right answers under hard choices of heads in place of a mix; how much each head alone lowers the loss, in nats.
 
     *Open heads only* are those that the mix opens by more than half; *hard heads* and the layer of the *function
-    vector* are chosen on validation prompts.
-
-    Returns:
-        Right answers by these three names, and how much each head's embedding alone lowers the loss, in nats.
-
-    Source:
-        Park and Rhee 2025; function vectors: Todd et al. 2024, arXiv:2310.15213.
-
-    Example:
-        >>> import torch
-        >>> import workbench as wb
-        >>> from workbench.edits.task_prompts import Split, prompts_of
-        >>> model = wb.open_model("zoo:icl")
-        >>> prompts = prompts_of(model, "pick-animal", Split.drawn(0), shots=2, n=2, n_test=3)
-        >>> list(compare_choices(model, prompts, torch.ones(prompts.embedding.shape[:2]))[0])
-        ['open heads only', 'hard heads', 'function vector']
+    vector* (Todd et al. 2024, arXiv:2310.15213) are chosen on validation prompts.
     """
     own, validation = prompts.embedding, prompts.validation
     effects = single_effects(model, own, prompts.training.subset(range(min(FEW, len(prompts.training)))))
@@ -124,33 +88,13 @@ def compare_choices(model: TransformerBridge, prompts: Prompts, alpha: Mix) -> t
     return right, effects
 
 
-def compare_content(
+def _other_content(
     model: TransformerBridge, prompts: Prompts, other: Prompts, alpha: Mix, noise: Embedding
 ) -> dict[str, Right]:
-    """Ask the test questions with other content injected by the same mix: random vectors, another task's embedding.
+    """Right answers with other content injected by the same mix: random vectors (``noise``), another task's embedding.
 
-    Args:
-        other: Another task, whose prompts with examples are the unrelated ones.
-        alpha: Learned for the first task.
-        noise: Random vectors in place of the embedding.
-
-    Returns:
-        Right answers under *same mix, random vectors*, after *unrelated examples*, with the task's embedding *unrelated
-        examples, injected*, and under the *other task*'s embedding; by what that task would answer, *other task's
-        answer*, where there is such an answer.
-
-    Source:
-        Park and Rhee 2025; the other task's answers are a control of ours.
-
-    Example:
-        >>> import torch
-        >>> import workbench as wb
-        >>> from workbench.edits.task_prompts import Split, prompts_of
-        >>> model, sizes = wb.open_model("zoo:icl"), {"shots": 2, "n": 2, "n_test": 3}
-        >>> one, two = (prompts_of(model, task, Split.drawn(0), **sizes) for task in ("pick-animal", "pick-letter"))
-        >>> alpha = torch.ones(one.embedding.shape[:2])
-        >>> sorted(compare_content(model, one, two, alpha, torch.zeros_like(one.embedding)))[0]
-        'other task'
+    The prompts with examples of the ``other`` task are the unrelated ones. Under its embedding answers are also judged
+    by what that task would answer, where there is such an answer: a control of ours.
     """
     own, theirs = injection(prompts.embedding, alpha), injection(other.embedding, alpha)
     right = {
@@ -205,13 +149,14 @@ def try_mix(
         >>> model, sizes = wb.open_model("zoo:icl"), {"shots": 2, "n": 2, "n_test": 3}
         >>> drawn = [prompts_of(model, task, Split.drawn(0), **sizes) for task in ("pick-animal", "pick-letter")]
         >>> step = SoftMix(steps=1, batch=2, every=1)
-        >>> list(try_mix(model, drawn, 0, options=step, seeds=[0], content=False).right)[-2:]
-        ['function vector', 'one prompt']
+        >>> tried = try_mix(model, drawn, 0, options=step, seeds=[0])
+        >>> list(tried.right)[2:6], sorted(tried.numbers)[:3]
+        (['soft', 'open heads only', 'hard heads', 'function vector'], ['alpha', 'alpha, random vectors', 'effects'])
     """
     own = drawn[i]
-    learn = partial(learn_mixes, model, own, options=options, seeds=seeds)
+    learn = partial(_learned, model, own, options=options, seeds=seeds)
     soft = learn(own.embedding)
-    hard, effects = compare_choices(model, own, soft.alpha)
+    hard, effects = _hard_choices(model, own, soft.alpha)
     right: dict[str, Right | list[Right]] = {
         "no examples": own.test.answered(model),
         "examples": own.shown.answered(model),
@@ -224,7 +169,7 @@ def try_mix(
     noise = scrambled(own.embedding, seed=seeds[0])
     random = learn(noise)
     right["random vectors"] = random.right
-    right |= compare_content(model, own, unlike(drawn, i), soft.alpha, noise)
+    right |= _other_content(model, own, unlike(drawn, i), soft.alpha, noise)
     ends = {
         "near ends": soft.near_ends(),
         "near ends, random vectors": random.near_ends(),

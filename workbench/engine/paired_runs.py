@@ -67,8 +67,8 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
     Example:
         >>> import workbench as wb
         >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
-        >>> runs.n_pairs, bool((runs.clean > runs.corrupted).all())
-        (4, True)
+        >>> runs.n_pairs, bool((runs.clean > runs.corrupted).all()), runs.right.tolist(), runs.position_names[-1]
+        (4, True, [1.0, 1.0, 1.0, 1.0], 'end')
     """
 
     def __init__(

@@ -42,6 +42,13 @@ class PictureLook(Shown, shown_in="workbench.heads.show.looks"):
         said: The most probable classes or words with their probabilities; empty for a model that names none.
         objects: What a drawn picture shows, each with the patches around it.
         asked: Which of them the question is about, or the frame is around; None where that is not known.
+
+    Example:
+        >>> pattern, words = np.array([[0.5, 0.25, 0.0, 0.0, 0.25]] * 5), {0: "class token"}
+        >>> what = {"model": "mine", "image": Picture("scene:7/12"), "grid": (2, 2), "first": 1, "words": words}
+        >>> look = PictureLook(patterns={"a0.h0": pattern}, **what)
+        >>> look.patches, look.map_of("a0.h0").tolist(), look.words_of("a0.h0"), look.name_of(2)
+        ((1, 2, 3, 4), [[0.25, 0.0], [0.0, 0.25]], {0: 0.5}, 'row 1, column 2')
     """
 
     model: str

@@ -80,6 +80,12 @@ class PromptLook(Shown, shown_in="workbench.heads.show.prompt_look"):
             None where they cannot be told.
         layers, weights: Attention patterns, times 255, rounded.
         notes: What must be said besides.
+
+    Example:
+        >>> said = NextToken(token="Mary", probability=0.75, logit=9.0)
+        >>> what = {"model": "mine", "text": "Give it to", "shown": "Give it to", "bos": False, "chat": False}
+        >>> PromptLook(tokens=("Give", "it", "to"), next=(said,), **what).next[0].probability
+        0.75
     """
 
     model: str

@@ -108,8 +108,8 @@ class Pairs(Sequence[Pair], Shown, shown_in="workbench.tasks.show"):
     Example:
         >>> import workbench as wb
         >>> pairs = wb.make_pairs("ioi", n=3)
-        >>> pairs.task, len(pairs)
-        ('ioi', 3)
+        >>> pairs.task, len(pairs), pairs.position_names[-2:], pairs.to_dataframe().shape
+        ('ioi', 3, ('S1+1', 'end'), (3, 6))
     """
 
     items: tuple[Pair, ...]
