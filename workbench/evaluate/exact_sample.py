@@ -51,6 +51,14 @@ class ExactSample(Shown, shown_in="workbench.evaluate.show"):
         linear_interval, rank_interval: 95 %, over draws of edges; both ends are the value where all were measured.
         of: How many edges there are.
         unsigned: The scores are sizes, masks or shares: they are compared with the size of the exact effect.
+
+    Example:
+        >>> said = {"method": "eap", "metric": "logit-difference", "unit": "logits", "ablation": "resample"}
+        >>> one, all_of_them = SampledEdge(edge="input->m0", score=1.0, exact=1.25, weight=1.0), Interval(1.0, 1.0, 0.0)
+        >>> how = {"linear_interval": all_of_them, "rank_interval": all_of_them, "n_pairs": 4, "seed": 0, **said}
+        >>> found = ExactSample(edges=(one,), linear=1.0, rank=1.0, of=1, **how)
+        >>> found.edges[0].exact, found.linear_interval.shown()
+        (1.25, '1.000 to 1.000')
     """
 
     edges: tuple[SampledEdge, ...]

@@ -226,6 +226,11 @@ def edge_minimality(
     Returns:
         One test per edge; ``value`` is the change as a squared difference of metrics, ``p`` is corrected for the
         number of tests.
+
+    Example:
+        >>> changes, random = {"input->m0": 4.0, "input->a0.h0<q>": 0.1}, [0.01 * i for i in range(100)]
+        >>> [(test.name, test.value, test.verdict[:6]) for test in edge_minimality(changes, random)]
+        [('minimality of input->m0', 1.0, 'needed'), ('minimality of input->a0.h0<q>', 0.1, 'not ne')]
     """
     if correction not in CORRECTIONS:
         raise OptionError(f"no correction called {correction!r}", hint=f"one of {', '.join(CORRECTIONS)}")
