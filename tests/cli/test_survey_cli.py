@@ -13,7 +13,7 @@ from workbench.commands.forms.survey import SurveyModel
 from workbench.commands.survey import steps_of
 from workbench.core.command import COMMANDS
 
-STEPS = ["heads", "ablate", "patch", "discover-eap-ig", "discover-eap", "evaluate"]
+STEPS = ["heads", "ablate", "patch", "discover-eap-ig", "discover-eap", "details", "evaluate"]
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,15 @@ def test_a_survey_does_its_steps_once_and_goes_on_where_one_is_missing(run, fold
 
     page = (folder / "index.html").read_text()
     links = re.findall(r'href="([^"]+)"', page)
-    assert len(links) == 5 and all((folder / link).is_file() for link in links)
+    assert len(links) == 6 and all((folder / link).is_file() for link in links)
     assert page.count("wb-heatmap") >= 2
+    assert told["steps"]["details"]["facts"]["heads"] > 0 and "discover-eap-ig/page.html" in links
 
     (folder / "patch" / "effects.parquet").unlink()  # as if a step had been lost
     before = {
-        name: (folder / name / "run.json").read_bytes() for name in STEPS if name not in ("patch", "evaluate")
+        name: (folder / name / "run.json").read_bytes()
+        for name in STEPS
+        if name not in ("patch", "evaluate", "details")
     }
     code, out, err = run(*line(folder, "--json"))
     assert code == 0, err
@@ -68,7 +71,7 @@ def test_a_survey_does_its_steps_once_and_goes_on_where_one_is_missing(run, fold
 def test_every_step_opens_the_model_as_it_was_asked_for(tmp_path):
     asked = SurveyModel(model="zoo:ioi", task="ioi", dtype="float64", device="cpu", offline=True)
     steps = list(steps_of(asked, tmp_path))
-    assert len(steps) == 7
+    assert len(steps) == 8
     assert all(
         (s.given["dtype"], s.given["device"], s.given["offline"]) == ("float64", "cpu", True) for s in steps
     )

@@ -12,6 +12,7 @@ from PIL import Image
 import workbench as wb
 from workbench.circuits.details import pattern_of
 from workbench.core.stats.intervals import mean_interval
+from workbench.evaluate.circuit_details import details_under
 from workbench.evaluate.shown_prompts import shown_prompts
 
 
@@ -36,6 +37,11 @@ def test_details_are_those_of_the_methods(runs):
     for edge, detail in found.edges.items():
         [index] = [i for i in np.argwhere(exact.candidates).tolist() if exact.address(tuple(i)) == edge]
         assert detail.exact == pytest.approx(float(exact.values[tuple(index)]), abs=1e-5)
+    other = details_under(circuit, runs, "mean", scores=scores, most_edges=2)
+    assert other.heads[head].effect == pytest.approx(
+        wb.ablate(runs, [head], ablation="mean").mean[0], abs=1e-5
+    )
+    assert set(other.edges) < set(found.edges) and other.provenance == found.provenance
     edge, detail = next((e, d) for e, d in found.edges.items() if d.reason is not None)
     own = wb.why(runs, edge).rankings[0]
     assert detail.reason.rankings[0].terms[0].term == own.rows(1)[0]["term"]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
 from tests.circuits import details, small
-from workbench.circuits.details import pattern_of
+from workbench.circuits.details import EdgeDetail, HeadDetail, pattern_of
 from workbench.circuits.files.circuit_file import save_circuit
-from workbench.circuits.files.details_file import DETAILS, find_details, save_details
+from workbench.circuits.files.details_file import (
+    DETAILS,
+    find_details,
+    find_other_details,
+    name_under,
+    save_details,
+)
+from workbench.circuits.show.page_details import effects_beside
+from workbench.circuits.show.two_circuits import two_circuits_page
+from workbench.commands.circuit import page_of_file
 from workbench.core.errors import CircuitError
 from workbench.core.typed import as_json
 
@@ -23,6 +34,37 @@ def test_details_come_back_and_belong_to_one_circuit(tmp_path):
     with pytest.raises(CircuitError, match="of another circuit") as refused:
         find_details(tmp_path, made.without("m1"))
     assert "workbench circuit details" in refused.value.hint
+
+
+def test_effects_under_another_ablation_stand_beside_those_of_the_same_pairs(tmp_path):
+    made = small()
+    save_circuit(made, tmp_path)
+    first = details(made)
+    head, edge = made.heads[0], next(iter(made.edges))
+    other = msgspec.structs.replace(
+        first, ablation="mean", prompts=[], heads={head: HeadDetail(effect=-0.25)}, edges={edge: EdgeDetail(exact=9.5)}
+    )  # fmt: skip
+    save_details(first, tmp_path)
+    assert find_other_details(tmp_path, first) == []
+    save_details(other, tmp_path / name_under("mean"))
+    assert find_details(tmp_path, made) == first and find_other_details(tmp_path, first) == [other]
+    assert effects_beside({"resample": first, "mean": other}) == [
+        {"part": head, "resample": 1.25, "mean": -0.25},
+        {"part": edge, "resample": 0.75, "mean": 9.5},
+    ]
+    page = page_of_file(tmp_path)
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert data["details"]["others"] == [
+        {"ablation": "mean", "n_pairs": 8, "heads": {head: [-0.25, None, None]}, "edges": {edge: 9.5}}
+    ]
+    assert "Heads and edges under each ablation" in page
+    both = two_circuits_page(made, made, details=([first], [other]))
+    assert "(A resample: logits, n 8; B mean: logits, n 8)" in both and ">B mean</th>" in both
+    for change in ({"metric": "answer-rank"}, {"provenance": {"pairs": "others"}}, {"circuit": "another"}):
+        save_details(msgspec.structs.replace(other, **change), tmp_path / name_under("mean"))
+        with pytest.raises(CircuitError, match=f"is of {next(iter(change))}|is of pairs") as refused:
+            find_other_details(tmp_path, first)
+        assert "--ablation mean" in refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, compare
+from workbench.circuits.details import DetailsContent
 from workbench.circuits.files.annotations_file import FILE_NAME as ANNOTATIONS_NAME
 from workbench.circuits.files.annotations_file import find_annotations, load_annotations, save_annotations
 from workbench.circuits.files.circuit_file import (
@@ -22,7 +23,7 @@ from workbench.circuits.files.circuit_file import (
     save_circuit,
 )
 from workbench.circuits.files.details_file import FILE_NAME as DETAILS_NAME
-from workbench.circuits.files.details_file import find_details
+from workbench.circuits.files.details_file import find_details, find_other_details
 from workbench.circuits.files.evaluation_file import find_evaluation, verdict_rows
 from workbench.circuits.files.export import export, find_format
 from workbench.circuits.files.folder import FoundCircuit, check, find_circuits
@@ -72,16 +73,25 @@ def page_beside(path: Path) -> Path:
 def page_of_file(path: Path) -> str:
     """Return the page of a saved circuit with what lies beside it: scores, details, evaluation."""
     circuit = load_circuit(path)
-    judged = find_evaluation(path, circuit)
+    judged, details = find_evaluation(path, circuit), find_details(path, circuit)
     text: str = circuit.page(
         scores=scores_beside(path, circuit),
         path=str(path),
-        details=find_details(path, circuit),
+        details=details,
+        others=[] if details is None else find_other_details(path, details),
         evidence=None if judged is None else judged.document["evidence"],
         clusters=() if judged is None else judged.document["pairs"].get("clusters") or (),
         annotations=find_annotations(path, circuit),
     )
     return text
+
+
+def all_details(path: Path, circuit: Circuit) -> list[DetailsContent]:
+    """Return what was measured of a circuit's heads and edges under each ablation; empty where nothing was."""
+    if not circuit_path(path).is_file():
+        return []
+    first = find_details(path, circuit)
+    return [] if first is None else [first, *find_other_details(path, first)]
 
 
 @command("circuit list", offers=())
@@ -173,7 +183,9 @@ class CompareCircuits(Command):
     def run(self, job: Job) -> Comparison:
         here, there = load_circuit(self.circuit), load_circuit(self.other)
         if self.out is not None:
-            write_output(self.out, two_circuits_page(here, there, paths=(str(self.circuit), str(self.other))))
+            paths = str(self.circuit), str(self.other)
+            details = all_details(self.circuit, here), all_details(self.other, there)
+            write_output(self.out, two_circuits_page(here, there, paths=paths, details=details))
         return compare(here, there, positions=self.positions)
 
     def said(self, result: Comparison, job: Job) -> Iterator[str]:

@@ -42,6 +42,7 @@ METHODS = ("eap-ig", "eap", "information-flow")
 SHOWN = ("induction", "previous-token", "first-token", "copy-score", "loss")
 MOST = 8  # heads and effects on the page; the pages of the steps have all
 JUDGED = METHODS[0]
+QUICK_REASONS = 12  # edges: a quick survey of zoo:ioi then takes 12.6 s of a processor, 11.7 without details
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +161,19 @@ def steps_of(asked: SurveyModel, folder: Path) -> Iterator[SurveyStep]:
             page=f"discover-{method}/report.html",
             told=_told_circuit,
         )
-    yield from _verdicts(asked, folder / f"discover-{JUDGED}" / "circuit.json")
+    yield from _of_circuit(asked, folder / f"discover-{JUDGED}" / "circuit.json")
 
 
-def _verdicts(asked: SurveyModel, circuit: Path) -> Iterator[SurveyStep]:
+def _of_circuit(asked: SurveyModel, circuit: Path) -> Iterator[SurveyStep]:
+    """What a click on the page of the circuit shows, and what the circuit is worth."""
     opening = {
         name: value for name, value in asked.on_model().items() if name != "model"
     }  # the circuit names it
     given = {**opening, "circuit": circuit, "limit": asked.on_pairs()["limit"], "seed": asked.seed}
+    clicked = {**given, "reasons": QUICK_REASONS} if asked.quick else given
+    shown, beside = "What a click on the circuit's page shows", circuit.parent.name
+    yield SurveyStep(name="details", title=shown, command="circuit details", given=clicked,
+               result=f"{beside}/details.json", page=f"{beside}/page.html", told=_told_details)  # fmt: skip
     if asked.quick:
         yield SurveyStep(name="evaluate", title="How much the circuit keeps", command="evaluate", given=given,
                    result="evaluate/faithfulness.json", told=_told_faithfulness)  # fmt: skip
@@ -230,6 +236,11 @@ def _told_circuit(found: SavedDiscovery) -> dict[str, Any]:
         "heads": ", ".join(d["circuit"]["heads"]),
     }
     return {"facts": facts, "rows": [{"role": r["role"], "head": r["head"]} for r in d["roles"]]}
+
+
+def _told_details(found: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("prompts", "heads", "edges", "reasons", "n_pairs")
+    return {"facts": {name: found[name] for name in names}, "rows": []}
 
 
 def _told_faithfulness(found: Evaluation) -> dict[str, Any]:

@@ -17,6 +17,8 @@ READ = {
     "the head, not what for.",
     "patch": "Each head in turn gets its clean activations in the corrupted run. A large gain says that the head "
     "carries what the two prompts differ in.",
+    "details": "Click a head on the circuit's page: its attention on real prompts, what the model loses without it, "
+    "the tokens that it raises. Click an edge: its exact effect, and why it is there.",
     "evaluate": "yes and no answer the criterion in their row; open says that there were too few pairs, or that "
     "something is missing. A no is no error of the run: it says what must not be claimed of the circuit.",
 }

@@ -77,6 +77,47 @@ def circuit_details(
     prompts = shown_prompts(runs, heads, n_prompts, notes)
     measured = _head_details(runs, heads, parts, ablation, told)
     edges = _edge_details(circuit, runs, scores, most_edges, ablation, notes, told)
+    return _content(circuit, runs, ablation, prompts=prompts, heads=measured, edges=edges, notes=notes)
+
+
+def details_under(
+    circuit: Circuit,
+    runs: PairedRuns,
+    ablation: Ablation,
+    *,
+    scores: Scores | None = None,
+    most_edges: int = MOST_EDGES,
+    progress: Progress | None = None,
+) -> DetailsContent:
+    """Measure the effects of the circuit's heads and strongest edges under one more ablation, and nothing else.
+
+    Returns:
+        Effects of heads with 95 % intervals and exact effects of edges, in the metric's unit; positive supports the
+        behavior. No patterns and no reasons: those do not depend on the ablation.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> scores = wb.score(runs, "eap")
+        >>> found = details_under(scores.top(20), runs, "zero", scores=scores, most_edges=1)
+        >>> found.ablation, len(found.prompts), len(found.edges)
+        ('zero', 0, 1)
+    """
+    notes: list[str] = []
+    told, heads = progress or silent, _heads(circuit)
+    strongest = sorted(circuit.edges, key=lambda edge: -abs(circuit.edges[edge]))[:most_edges]
+    exact = _exact(strongest, runs, scores, ablation, notes, told)
+    return _content(
+        circuit,
+        runs,
+        ablation,
+        heads=_head_details(runs, heads, None, ablation, told),
+        edges={edge: EdgeDetail(exact=value) for edge, value in exact.items()},
+        notes=notes,
+    )
+
+
+def _content(circuit: Circuit, runs: PairedRuns, ablation: Ablation, **found: Any) -> DetailsContent:
     return DetailsContent(
         circuit=circuit_digest(circuit),
         model=runs.identity.name,
@@ -85,11 +126,8 @@ def circuit_details(
         unit=runs.metric.unit,
         ablation=str(ablation),
         n_pairs=runs.n_pairs,
-        prompts=prompts,
-        heads=measured,
-        edges=edges,
-        notes=notes,
         provenance=runs.provenance(),
+        **{"prompts": [], **found},
     )
 
 
@@ -132,7 +170,7 @@ def _of_parts(parts: LogitParts | None, head: str) -> dict[str, Any]:
         return {}
     row = parts.labels.index(head)
     values, found = parts.values[row], {}
-    found = {"direct": _number(values.mean()), "direct_stderr": _number(float(parts.errors_of(values)))}
+    found = {"direct": _number(values.mean()), "direct_stderr": _number(parts.errors_of(values[None])[0])}
     if parts.carried is None:
         return found
     looks = dict(zip(parts.carried.places, parts.carried.attention[row].tolist(), strict=True))
@@ -232,4 +270,4 @@ def _number(value: float | np.floating[Any] | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-__all__ = ["MOST_EDGES", "circuit_details"]
+__all__ = ["MOST_EDGES", "circuit_details", "details_under"]

@@ -25,6 +25,19 @@ DETAILS = FileKind(
 )
 
 
+FIRST = "resample"  # the ablation of details.json; other ablations have files of their own
+
+
+def name_under(ablation: str) -> str:
+    """Return the name of the file with effects under an ablation.
+
+    Example:
+        >>> name_under("resample"), name_under("mean")
+        ('details.json', 'details-mean.json')
+    """
+    return FILE_NAME if ablation == FIRST else f"details-{ablation}.json"
+
+
 def save_details(found: DetailsContent, path: str | os.PathLike[str]) -> Path:
     """Write details; a path without ``.json`` is a folder: its ``details.json``."""
     return DETAILS.save(as_json(found), file_at(path, FILE_NAME), indent=None)
@@ -58,4 +71,39 @@ def find_details(path: str | os.PathLike[str], circuit: Circuit) -> DetailsConte
     return found
 
 
-__all__ = ["DETAILS", "FILE_NAME", "find_details", "load_details", "save_details"]
+def find_other_details(path: str | os.PathLike[str], first: DetailsContent) -> list[DetailsContent]:
+    """Return the effects under other ablations that lie beside the details of a circuit, by name of the ablation.
+
+    Raises:
+        CircuitError: if they cannot be read, or were measured on another circuit, metric or other pairs.
+    """
+    found = []
+    for file in sorted(circuit_path(path).parent.glob("details-*.json")):
+        other = load_details(file)
+        for what in ("circuit", "metric", "unit"):
+            _check_alike(file, what, getattr(other, what), getattr(first, what))
+        for what in ("pairs", "weights"):
+            _check_alike(file, what, other.provenance.get(what), first.provenance.get(what))
+        found.append(other)
+    return found
+
+
+def _check_alike(file: Path, what: str, own: object, first: object) -> None:
+    if own != first:
+        raise CircuitError(
+            f"{file} is of {what} {str(own)[:16]!r}, {FILE_NAME} beside it of {str(first)[:16]!r}",
+            hint=f"measure it with the same options as {FILE_NAME}: workbench circuit details "
+            f"{file.parent} --ablation {file.stem.removeprefix('details-')}; or remove the file",
+        )
+
+
+__all__ = [
+    "DETAILS",
+    "FILE_NAME",
+    "FIRST",
+    "find_details",
+    "find_other_details",
+    "load_details",
+    "name_under",
+    "save_details",
+]

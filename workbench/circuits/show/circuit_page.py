@@ -13,7 +13,12 @@ from workbench.circuits.rows import about, edge_rows, measures, node_rows, promp
 from workbench.circuits.scores import Scores
 from workbench.circuits.selection.rules import said
 from workbench.circuits.show.circuit_svg import circuit_svg, describe
-from workbench.circuits.show.page_details import page_annotations, page_details, under_ablations
+from workbench.circuits.show.page_details import (
+    effects_beside,
+    page_annotations,
+    page_details,
+    under_ablations,
+)
 from workbench.core.show import card, page
 from workbench.view.html import results_page, short, table_html
 from workbench.view.page import asset, embedded_json, frame
@@ -39,6 +44,7 @@ def circuit_page(
     scores: Scores | None = None,
     path: str = "",
     details: DetailsContent | None = None,
+    others: Sequence[DetailsContent] = (),
     evidence: Mapping[str, Any] | None = None,
     clusters: Sequence[int] = (),
     annotations: Annotations | None = None,
@@ -53,6 +59,7 @@ def circuit_page(
             circuit. Left out where the circuit is no choice of the largest of them.
         path: Where the circuit is, for the commands that the page shows.
         details: What was measured of its heads and edges, for the panel of what is clicked.
+        others: Effects of its heads and edges under other ablations, shown beside the first.
         evidence: Of its evaluation: how often each edge is found over bootstrap draws.
         clusters: Of its evaluation: a number per pair, equal for pairs that are not independent.
         annotations: What was written on it: names, groups, colours, notes, places, hidden parts.
@@ -70,11 +77,16 @@ def circuit_page(
         "model": printable(whole.model) or "MODEL",
         "task": printable(whole.task) or "TASK",
         "curve": measured_curve(whole),
-        "details": page_details(whole, details, evidence or {}, path),
+        "details": page_details(whole, details, evidence or {}, path, others),
         **page_annotations(whole, annotations, path),
     }
     under = under_ablations(evidence or {}, clusters)
-    return _framed(circuit, data, _page_body(circuit, whole, data["most"], under=under))
+    records = {found.ablation: found for found in (details, *others) if found is not None}
+    effects = effects_beside(records) if others else []
+    scored = 0 if scores is None or start is None else scores.n_candidates
+    return _framed(
+        circuit, data, _page_body(circuit, whole, data["most"], under=under, effects=effects, scored=scored)
+    )
 
 
 def page_of(circuit: Circuit, *, more: Mapping[str, Any], heading: str, lead: str, aside: str) -> str:
@@ -210,16 +222,13 @@ def _page_body(
     lead: str = "",
     aside: str = "",
     under: Sequence[Mapping[str, Any]] = (),
+    effects: Sequence[Mapping[str, Any]] = (),
+    scored: int = 0,
 ) -> str:
     what = "edges" if circuit.level == "edge" else "nodes"
     said = said_of_model(whole.evaluation)
     note = f"<p>{escape(said)}</p>" if said else ""
-    if circuit.n_edges > whole.n_edges:
-        note += (
-            f"<p>The slider goes over {circuit.n_edges:,} scored edges; the page begins at the circuit.</p>"
-        )
-    elif whole is not circuit:
-        note += f"<p>Showing {circuit.n_edges:,} of {whole.n_edges:,} edges: the strongest, pruned.</p>"
+    note += _slider_note(circuit, whole, scored)
     behavior = whole.evaluation.get("behavior")
     does = isinstance(behavior, Mapping) and behavior.get("does_task") is True
     first, later = (
@@ -243,6 +252,7 @@ def _page_body(
         if under
         else ""
     )
+    ablations += _effects_html(effects, whole.unit) if effects else ""
     return f"""<header>
 <h1>{escape(heading or title(circuit))}</h1><span class="soft">{lead}</span>
 <button type="button" id="theme">Dark</button>
@@ -251,7 +261,7 @@ def _page_body(
 <label>Keep <input type="range" id="keep" min="0" max="{most}" value="{most}" step="1"
  aria-label="Number of {what} kept, strongest first"></label>
 <label><span class="sr">Number of {what} kept</span>
-<input type="number" id="keep-number" min="0" max="{most}" value="{most}"> {what}</label>
+<input type="number" id="keep-number" min="0" max="{most}" value="{most}"> of {most:,} {what}</label>
 <output id="count" for="keep" class="soft"></output>
 <label>Search
 <input type="search" id="search" placeholder="a9, mover, MLP" autocomplete="off" spellcheck="false"></label>
@@ -285,6 +295,31 @@ def _page_body(
 </aside>
 </div>
 {_prompt_html(circuit)}"""
+
+
+def _slider_note(circuit: Circuit, whole: Circuit, scored: int) -> str:
+    """Over how many of all edges the slider goes, where it is not over the circuit alone."""
+    here = circuit.n_edges
+    if scored > here:
+        share = f"{here:,} of {scored:,} scored edges ({100 * here / scored:.2g} %)"
+        return (
+            f"<p>The slider goes over the strongest {share}: a page holds no more. It begins at the circuit. "
+            "workbench circuit keep cuts at any size.</p>"
+        )
+    if here > whole.n_edges:
+        return f"<p>The slider goes over all {here:,} scored edges; the page begins at the circuit.</p>"
+    if whole is not circuit and here < whole.n_edges:
+        return f"<p>Showing {here:,} of {whole.n_edges:,} edges: the strongest, pruned.</p>"
+    return ""
+
+
+def _effects_html(rows: Sequence[Mapping[str, Any]], unit: str) -> str:
+    """What the model loses without a part, one column for each ablation."""
+    caption = f"what the metric loses without it, in {unit}; heads, then edges"
+    return (
+        "<section><h2>Heads and edges under each ablation</h2>"
+        f"<div class='wide'>{table_html(rows, caption=caption)}</div></section>"
+    )
 
 
 def _facts_html(facts: Mapping[str, str], circuit: Circuit) -> str:

@@ -20,7 +20,11 @@ _ROLE = {"head", "query", "key", "attention", "direct_effect", "direct_stderr", 
 
 
 def page_details(
-    circuit: Circuit, details: DetailsContent | None, evidence: Mapping[str, Any], path: str
+    circuit: Circuit,
+    details: DetailsContent | None,
+    evidence: Mapping[str, Any],
+    path: str,
+    others: Sequence[DetailsContent] = (),
 ) -> dict[str, Any]:
     """Return what is known of heads and edges; all foreign text is made printable.
 
@@ -45,8 +49,46 @@ def page_details(
         "draws": draws,
         "roles": _roles(circuit),
         "measured": details is not None,
+        "others": [_effects_alone(other) for other in others],
         "command": command,
     }
+
+
+def _effects_alone(other: DetailsContent) -> dict[str, Any]:
+    """What another ablation costs: of heads with 95 % intervals, of edges the exact effect."""
+    return {
+        "ablation": printable(other.ablation),
+        "n_pairs": other.n_pairs,
+        "heads": {printable(head): [own.effect, own.low, own.high] for head, own in other.heads.items()},
+        "edges": {printable(edge): own.exact for edge, own in other.edges.items() if own.exact is not None},
+    }
+
+
+MOST_ROWS = 40
+
+
+def effects_beside(records: Mapping[str, DetailsContent]) -> list[dict[str, Any]]:
+    """Return the effects of heads, then of edges, one row each and one column for each record, the largest first.
+
+    Args:
+        records: Heading of a column -> what was measured.
+
+    Returns:
+        At most 40 heads and 40 edges; effects in the metric's unit, None where a record has none.
+    """
+    heads = {name: {h: own.effect for h, own in found.heads.items()} for name, found in records.items()}
+    edges = {name: {e: own.exact for e, own in found.edges.items()} for name, found in records.items()}
+    return [row for columns in (heads, edges) for row in _rows_beside(columns)]
+
+
+def _rows_beside(columns: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, Any]]:
+    size: dict[str, float] = {}
+    for own in columns.values():
+        for part, value in own.items():
+            if value is not None:
+                size[part] = max(size.get(part, 0.0), abs(value))
+    largest = sorted(size, key=lambda part: -size[part])[:MOST_ROWS]
+    return [{"part": part, **{name: own.get(part) for name, own in columns.items()}} for part in largest]
 
 
 def _roles(circuit: Circuit) -> dict[str, list[tuple[str, str]]]:

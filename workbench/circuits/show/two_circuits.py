@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from workbench.circuits.circuit import Circuit
 from workbench.circuits.compare import Comparison, compare
+from workbench.circuits.details import DetailsContent
 from workbench.circuits.graph import GraphShape
 from workbench.circuits.show.circuit_page import MOST_PAGE_EDGES, page_of
 from workbench.circuits.show.notebook import overlap_card
+from workbench.circuits.show.page_details import effects_beside
 from workbench.core.errors import CircuitError
 from workbench.view.html import table_html
 from workbench.view.text import escape, printable
@@ -20,13 +22,20 @@ BOTH, HERE, THERE = "both", "here", "there"
 MOST_ROWS = 40
 
 
-def two_circuits_page(here: Circuit, there: Circuit, *, paths: tuple[str, str] = ("A", "B")) -> str:
+def two_circuits_page(
+    here: Circuit,
+    there: Circuit,
+    *,
+    paths: tuple[str, str] = ("A", "B"),
+    details: tuple[Sequence[DetailsContent], Sequence[DetailsContent]] = ((), ()),
+) -> str:
     """Write one page of two circuits: blue is A's alone, orange B's alone, grey is of both; edges tell both scores.
 
     Circuits of two models are drawn by layer and head number, where each head has keys of its own in both.
 
     Args:
         paths: Where they are, for the command that the page shows.
+        details: What was measured of the heads and edges of each, under one ablation or several: side by side.
 
     Raises:
         CircuitError: if they are of different levels, or of architectures whose addresses do not name the same kinds.
@@ -51,7 +60,7 @@ def two_circuits_page(here: Circuit, there: Circuit, *, paths: tuple[str, str] =
         more={"sides": sides},
         heading="Two circuits",
         lead=_lead(found, here.shape == there.shape),
-        aside=_aside(found, here, there),
+        aside=_aside(found, here, there) + _effects(details),
     )
 
 
@@ -151,6 +160,22 @@ def _sides_table(here: Circuit, there: Circuit) -> str:
     ]
     return (
         f"<section><h2>How each was found and judged</h2><div class='wide'>{table_html(rows)}</div></section>"
+    )
+
+
+def _effects(details: tuple[Sequence[DetailsContent], Sequence[DetailsContent]]) -> str:
+    """Effects of heads and edges, one column for each circuit and ablation."""
+    records = {
+        f"{side} {found.ablation}": found for side, own in zip("AB", details, strict=True) for found in own
+    }
+    rows = effects_beside(records) if len(records) > 1 else []
+    units = "; ".join(f"{name}: {found.unit}, n {found.n_pairs}" for name, found in records.items())
+    said = escape(f"What each model loses without a part: heads, then edges ({units}). A dash: not measured.")
+    return (
+        "<section><h2>Heads and edges under each ablation</h2>"
+        f"<p class='soft'>{said}</p><div class='wide'>{table_html(rows)}</div></section>"
+        if rows
+        else ""
     )
 
 

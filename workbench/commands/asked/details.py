@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.circuits.files.circuit_file import FILE_NAME, circuit_path
+from workbench.circuits.files.details_file import FILE_NAME as DETAILS_NAME
+from workbench.circuits.files.details_file import FIRST
 from workbench.commands.asked.evaluate import case_of
 from workbench.commands.asked.inputs import check_opening
 from workbench.core.errors import CircuitError
@@ -25,6 +27,11 @@ def check_details(asked: Details, job: Job) -> None:
         raise CircuitError(
             f"{asked.circuit} is not in a folder of its own, so details have no place beside it",
             hint=f"save it as FOLDER/{FILE_NAME}; workbench circuit prune CIRCUIT -o FOLDER writes a copy",
+        )
+    if asked.ablation != FIRST and not (file.parent / DETAILS_NAME).is_file():
+        raise CircuitError(
+            f"effects under {asked.ablation} ablation stand beside those of {DETAILS_NAME}, which is not there",
+            hint=f"first: workbench circuit details {asked.circuit}",
         )
     check_opening(**opening_of(asked))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.commands.forms.shared import MODEL, TASK, OnPairs
+from workbench.commands.forms.shared import ABLATION, MODEL, TASK, OnPairs
 from workbench.commands.forms.why import OF_CIRCUIT
 from workbench.core.command import ABOUT, argument, command, option
+from workbench.engine.interventions.words import Ablation
 
 
 @command(
@@ -21,6 +22,7 @@ class Details(OnPairs):
     """Measure what the page shows of a head or an edge that is clicked, keep it beside the circuit, write the page.
 
     Of heads: patterns on prompts, ablation effect, what is written to the logits. Of edges: exact effect and reason.
+    With another --ablation, the effects alone are measured once more, and shown beside the first.
 
     Example: workbench circuit details circuits/ioi/gpt2/eap-ig-1f3a
     """
@@ -34,3 +36,4 @@ class Details(OnPairs):
         default=60,
         least=0,
     )
+    ablation: Ablation = option("--ablation", help=ABLATION, default="resample")

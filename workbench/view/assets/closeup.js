@@ -15,12 +15,15 @@ window.closeUp = (data, { element, format, signed, changed }) => {
     for (const [name, value] of pairs) if (value !== null && value !== undefined && value !== "") list.append(element("dt", {}, name), element("dd", {}, value));
     return list.children.length ? [list] : [];
   };
-  const measured = (head) => {
-    const between = head.low === null ? "" : ` (95 % interval ${format(head.low)} to ${format(head.high)})`;
+  const others = known.others || [];
+  const interval = (low, high) => (low === null ? "" : ` (95 % interval ${format(low)} to ${format(high)})`);
+  const measured = (head, id) => {
+    const between = interval(head.low, head.high);
     const error = head.direct_stderr === null ? "" : ` ± ${format(head.direct_stderr)}`;
     const looks = Object.entries(head.looks).filter(([, share]) => share >= 0.005).slice(0, 4).map(([name, share]) => `${placed(name)} ${share.toFixed(2)}`);
     return facts([
       ["ablated, it loses", head.effect === null ? null : `${signed(head.effect)} ${known.unit}${between}, ${known.ablation}, n ${known.n_pairs}`],
+      ...others.filter((o) => o.heads[id] && o.heads[id][0] !== null).map((o) => [`by ${o.ablation} ablation`, `${signed(o.heads[id][0])} ${known.unit}${interval(o.heads[id][1], o.heads[id][2])}, n ${o.n_pairs}`]),
       ["adds directly", head.direct === null ? null : `${signed(head.direct)}${error} ${known.unit}`],
       ["looks from end at", looks.join(", ")],
       ["carries most from", placed(head.carries)],
@@ -188,13 +191,14 @@ window.closeUp = (data, { element, format, signed, changed }) => {
     node: (node) => {
       if (node.kind !== "head") return [];
       const id = node.id.replace(/@.*/, ""), head = known.heads[id];
-      return head ? [...measured(head), ...pattern(id)] : [...facts((known.roles || {})[id] || []), ...missing()];
+      return head ? [...measured(head, id), ...pattern(id)] : [...facts((known.roles || {})[id] || []), ...missing()];
     },
     edgeFacts: (edge) => {
       const found = known.edges[edge.id] || {};
       const share = found.found;
       return [
         ["exact effect", found.exact === null || found.exact === undefined ? null : `${signed(found.exact)} ${known.unit || data.unit}${found.exact_from ? `, ${found.exact_from}` : `, ${known.ablation}, n ${known.n_pairs}`}`],
+        ...others.filter((o) => edge.id in o.edges).map((o) => [`by ${o.ablation} ablation`, `${signed(o.edges[edge.id])} ${known.unit || data.unit}, n ${o.n_pairs}`]),
         ["found in", share === null || share === undefined ? null : `${Math.round(100 * share)} % of ${known.draws} bootstrap draws`],
       ];
     },
