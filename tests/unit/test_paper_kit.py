@@ -347,8 +347,10 @@ def test_a_paper_gives_tables_bars_claims_and_numbers_by_itself():
     found = paper.run(3)
     assert found.claims[0].verdict == "holds" and found.claims[0].source == "P 2024, abstract"
     assert [row["condition"] for row in found.tables["Conditions"]] == ["plain", "edited", "lean"]
+    (shown,) = found.pictures.values()  # "lean" has no other of its unit: no bar is beside it
+    assert [bar.name for bar in shown.bars] == ["plain", "edited"]
     assert (
-        len(found.pictures) == 2 and found.numbers["means"]["edited"] == 0.75 and found.numbers["seed"] == 3
+        found.numbers["means"] == {"plain": 0.25, "edited": 0.75, "lean": 0.5} and found.numbers["seed"] == 3
     )
     assert paper.make_options(["singles=9"]).singles == 9
     assert paper.module == __name__ and paper.about == " ".join(__doc__.split())  # what its file says

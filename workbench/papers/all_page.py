@@ -17,7 +17,7 @@ from workbench.papers.quick import unlike_default
 from workbench.papers.registry import PAPERS
 from workbench.papers.result import Result, Results
 from workbench.papers.shown_claim import chart_of, numbers_of, rule_of, shown_claim
-from workbench.papers.sixty import sixty
+from workbench.papers.sixty import listed
 from workbench.papers.uses import uses_of
 from workbench.view.claims import claims_html
 from workbench.view.html import facts_html, results_page, table_html, text_html
@@ -75,7 +75,8 @@ marked quick can differ from those of a default run and are never taken into the
 
 def papers_page(found: Results) -> str:
     """Return the page, as HTML."""
-    words = _folded("Words that are used here", facts_html(WORDS_USED))
+    told = "".join(f"<p><b>{escape(word)}</b>: {escape(what)}.</p>" for word, what in WORDS_USED.items())
+    words = _folded("Words that are used here", told)
     parts = [("What this page shows", text_html(INTRO) + words)]
     if any(map(changed, found.results)):
         parts.append(("A quick run", text_html(QUICK)))
@@ -103,13 +104,8 @@ def changed(result: Result) -> tuple[str, ...]:
 
 def title_of(result: Result) -> str:
     """Return number and title of a paper."""
-    number_of = _listed(result).get("number")
+    number_of = listed(result.name).get("number")
     return f"{number_of}. {result.title}" if number_of else result.title
-
-
-def _listed(result: Result) -> Mapping[str, Any]:
-    """What the list of sixty says of a paper."""
-    return next((paper for paper in sixty() if paper["name"] == result.name), {})
 
 
 def time_rows(found: Results) -> list[dict[str, Any]]:
@@ -175,7 +171,7 @@ def _overview(found: Results) -> str:
 def _paper(result: Result, found: Results) -> str:
     """What it said, what is asked here, what was found, a chart, and where to read on."""
     first, *more = result.about.split("\n\n")
-    said = _listed(result).get("says", "")
+    said = listed(result.name).get("says", "")
     parts = f"<h3>What the paper says</h3><p>{escape(said)}</p>" if said else ""
     parts += f"<h3>What is asked here</h3><p>{escape(first)}</p>"
     parts += _folded("How it is asked", text_html("\n\n".join(more))) if more else ""

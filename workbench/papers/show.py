@@ -8,6 +8,7 @@ from workbench.core.claims import plain
 from workbench.core.show import card, page, terminal
 from workbench.papers.all_page import papers_page, time_rows
 from workbench.papers.result import Result, Results
+from workbench.papers.sixty import listed
 from workbench.view.claims import claims_html
 from workbench.view.html import results_page, table_html, text_html
 
@@ -42,7 +43,8 @@ def _sections(found: Result) -> list[tuple[str, str]]:
     """(heading, markup): claims, pictures, criteria, tables, setting."""
     controls = [{"control": text} for text in found.controls]
     setting = [{"what": k, "value": str(v)} for k, v in found.plan.items() if k != "code"]
-    paper = ("The paper", text_html(f"{found.source}\n\n{found.about}"))
+    said = listed(found.name).get("says", "")
+    paper = ("The paper, and what is asked here", text_html(f"{found.source}\n\n{said}\n\n{found.about}"))
     if not found.findings.claims:
         shown = found.findings.tables.items()
         return [paper, *((caption, table_html([plain(r) for r in rows])) for caption, rows in shown)]

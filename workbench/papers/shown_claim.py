@@ -11,7 +11,7 @@ from typing import Any
 from workbench.core.claims import UNTESTABLE, JudgedClaim
 from workbench.papers.registry import PAPERS
 from workbench.papers.result import Result
-from workbench.papers.sixty import sixty
+from workbench.papers.sixty import listed
 from workbench.view.bars import Bar
 from workbench.view.few_bars import few_bars_svg
 from workbench.view.html import short
@@ -68,7 +68,7 @@ def main_claim(
 def shown_claim(result: Result) -> JudgedClaim | None:
     """Return the claim that the entry of a paper shows, if one was decided by a number beside a control."""
     own = PAPERS.get(result.name).claims if result.name in PAPERS else {}
-    key = next((paper.get("known for", "") for paper in sixty() if paper["name"] == result.name), "")
+    key = listed(result.name).get("known for", "")
     known_for = own[key].says if key in own else ""
     return main_claim(result.findings.claims, rows=_rows(result), known_for=known_for)
 

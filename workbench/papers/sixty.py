@@ -18,6 +18,11 @@ def sixty() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(DATA.read_text(encoding="utf-8")))
 
 
+def listed(name: str) -> dict[str, Any]:
+    """What the list says of a paper, such as what it ``says`` in plain words; nothing of one that is not on it."""
+    return next((paper for paper in sixty() if paper["name"] == name), {})
+
+
 def not_built(name: str, built: tuple[str, ...]) -> WorkbenchError:
     """Error for a paper that is not built: with its title where it is on the list, else with the closest names."""
     for paper in sixty():

@@ -303,14 +303,15 @@ class Conditions:
         ]
 
     def bars(self) -> dict[str, Picture]:
-        """The conditions as bars with intervals, one picture per unit."""
+        """The conditions as bars with intervals, one picture per unit; one alone has nothing beside it, and no bar."""
         made: dict[str, Picture] = {}
         for unit in dict.fromkeys(kind.unit for kind in self.measures.values()):
-            bars = []
-            for name in (n for n, kind in self.measures.items() if kind.unit == unit):
+            bars, names = [], [n for n, kind in self.measures.items() if kind.unit == unit]
+            for name in names if len(names) > 1 else ():
                 low, high, _ = self.interval(name)
                 bars.append((name, self.mean(name), low, high, f"n = {len(self[name])}"))
-            made[f"Every condition: {unit}"] = Bars.of(bars, x_label=unit, width=720)
+            if bars:
+                made[f"All conditions: {unit} (mean, 95 % interval)"] = Bars.of(bars, x_label=unit, width=720)
         return made
 
     def matched(
