@@ -14,9 +14,10 @@ import inspect
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from threading import local
 from types import CodeType, FunctionType, ModuleType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -43,6 +44,7 @@ class _Unknown(Exception):
 def _remembering(made: Callable[..., Any], check: Callable[..., Any]) -> Callable[..., Any]:
     """Check a call as ``check`` does, but no types and sizes twice."""
     seen: dict[Hashable, set[Hashable]] = {}  # of arguments -> of answers
+    giving = cache(partial(_giving, made))  # made at the first need: beartype compiles a function for it
 
     @wraps(made)
     def call(*args: Any, **named: Any) -> Any:
@@ -61,26 +63,36 @@ def _remembering(made: Callable[..., Any], check: Callable[..., Any]) -> Callabl
         with suppress(_Unknown):
             if (kind := kind_of(answer)) in seen[asked]:
                 return answer
-            giving(made, answer)(*args, **named)
+            giving()(answer, *args, **named)
             seen[asked].add(kind)
             return answer
-        giving(made, answer)(*args, **named)
+        giving()(answer, *args, **named)
         return answer
 
     return call
 
 
-def giving(made: Callable[..., Any], answer: object) -> Callable[..., Any]:
-    """A checked function with the annotations of another, whose answer is known already."""
+def _giving(made: Callable[..., Any]) -> Callable[..., Any]:
+    """A checked function with the annotations of another, whose answer is known already: it is given first."""
+    known = local()
 
     def given(*args: Any, **named: Any) -> Any:
-        return answer
+        return known.answer
 
     same = FunctionType(given.__code__, made.__globals__, made.__name__, None, given.__closure__)
     same.__signature__ = inspect.signature(made)  # type: ignore[attr-defined]
     same.__annotations__, same.__module__ = made.__annotations__, made.__module__
     same.__qualname__ = made.__qualname__
-    return jaxtyped(same, typechecker=_beartyped)
+    check = jaxtyped(same, typechecker=_beartyped)
+
+    def giving(answer: object, /, *args: Any, **named: Any) -> None:
+        known.answer = answer
+        try:
+            check(*args, **named)
+        finally:
+            del known.answer
+
+    return giving
 
 
 def kind_of(value: Any) -> Hashable:
