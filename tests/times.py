@@ -13,11 +13,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import forks
+
 
 def spent() -> float:
-    """Processor seconds of this process and of its children that have ended."""
+    """Processor seconds of this process and of its children that have ended, with those of the forks' server."""
     own, children = (resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime + forks.spent()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.forks import Forked, start
 from workbench.commands.agents.guide import LLMS, text_of
 
 ROOT = str(Path(__file__).parents[2])
@@ -52,11 +53,10 @@ def in_this_process(words: Sequence[str]) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
-def started(words: Sequence[str]) -> subprocess.Popen[str]:
+def started(words: Sequence[str]) -> subprocess.Popen[str] | Forked:
     """A line in a process of its own."""
-    line = [sys.executable, "-m", "cli.app", *words]
     env = {**os.environ, "PYTHONPATH": ROOT}
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+    return start(["-m", "cli.app", *words], cwd=os.getcwd(), stdout=subprocess.PIPE, env=env)
 
 
 def in_a_process(words: Sequence[str]) -> tuple[int, str]:

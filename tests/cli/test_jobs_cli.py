@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import cli.app
+from tests import forks
+from tests.forks import Forked
 from workbench.circuits.files import load_circuit
 from workbench.circuits.files.effects_file import load_effects
 
@@ -186,22 +188,13 @@ SLOW = [
 ]
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", "from cli.app import main; main()", *SLOW, *more]
+def start(folder: Path, *more: str) -> subprocess.Popen | Forked:
+    command = ["-c", "from cli.app import main; main()", *SLOW, *more]
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a suite started in the background is deaf to interrupts, and its children would be too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return forks.start(command, cwd=folder, env=environment, stderr=subprocess.PIPE)
 
 
-def wait_for_parts(folder: Path, process: subprocess.Popen, n: int) -> None:
+def wait_for_parts(folder: Path, process: subprocess.Popen | Forked, n: int) -> None:
     while len(list((folder / "swept" / "shards").glob("*.safetensors"))) < n:
         assert process.poll() is None, "it ended before it could be stopped"
         time.sleep(0.002)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests import forks
 from tests.integration.test_painter import fresh
 from workbench.commands.do import do
 from workbench.core.errors import WorkbenchError
@@ -30,9 +29,7 @@ def model(tmp_path_factory):
 def test_another_process_opens_it_by_its_directory(model):
     """Nothing of the painter is loaded before: transformers does not know its configuration by itself."""
     program = "import sys, workbench as wb; print(wb.open_model(sys.argv[1]))"
-    found = subprocess.run(
-        [sys.executable, "-c", program, model], capture_output=True, text=True, check=False
-    )
+    found = forks.run(["-c", program, model])
     assert "Tower(vision of PainterModel" in found.stdout, found.stderr
 
 

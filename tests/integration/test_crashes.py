@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forks import run
+
 KILLS = 4
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks, mounts, limits")]
 
@@ -18,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 def harms() -> dict[str, dict]:
     """What each kind of harm did, by its name; all in one process, which opens its model once."""
     command = ["-m", "benchmarks.crashes", "--kills", str(KILLS), "--seed", "1", "--json"]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run(command)
     assert done.returncode in (0, 3), done.stderr
     return {outcome["harm"]: outcome for outcome in json.loads(done.stdout)}
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 
 import workbench as wb
 from benchmarks import models
+from tests.forks import run
 from workbench.commands.inputs import open_runs
 from workbench.core.errors import ModelError
 from workbench.engine import gradients
@@ -185,8 +184,8 @@ def _in_a_process(pairs: int, tokens: int, *, budget: int = 0, more: int = 0) ->
     Args:
         budget: In bytes; or ``more`` than the open model takes, in MB.
     """
-    command = [sys.executable, "-c", _CHILD, *map(str, (budget, more, pairs, tokens))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    done = run(["-c", _CHILD, *map(str, (budget, more, pairs, tokens))])
+    done.check_returncode()
     return [float(x) for x in done.stdout.split()]
 
 
@@ -246,8 +245,8 @@ print(runs.batch_tokens, budget, int(peak_memory_mb() * 1e6))
 
 
 def _seeing_in_a_process(folder, more: int, how: str) -> list[float]:
-    command = [sys.executable, "-c", _SEEING, str(folder), str(more), how]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    done = run(["-c", _SEEING, str(folder), str(more), how])
+    done.check_returncode()
     return [float(x) for x in done.stdout.split()[-3:]]
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 import time
 from contextlib import nullcontext
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import workbench as wb
+from tests.forks import start
 from tests.integration.test_search_resumed import Counted, Stopped
 from tests.seeing import picture_pairs, seeing_dir
 from tests.towers import tower_dir
@@ -36,8 +35,6 @@ from workbench.heads.show.atlas import atlas_page
 from workbench.heads.show.portrait import terminal_parts
 from workbench.heads.table import load_portrait
 from workbench.model.outline import Outline
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +65,12 @@ def test_kill_9_in_the_middle_of_drawn_pictures_is_resumed_to_the_same_bytes(tmp
         "parts": "vision:heads",
     }
     words = ["ablate", *(f"--{name.replace('_', '-')}={value}" for name, value in asked.items())]
-    command = [sys.executable, "-m", "cli.app", *words, f"--out={tmp_path / 'run'}"]
-    job = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    job = start(["-m", "cli.app", *words, f"--out={tmp_path / 'run'}"], stderr=subprocess.PIPE)
     end = time.monotonic() + 600
     while not list((tmp_path / "run" / "shards").glob("*.safetensors")) and job.poll() is None:
         assert time.monotonic() < end, "no part was finished in time"
         time.sleep(0.002)
-    assert job.poll() is None, job.stderr.read().decode()[-500:]
+    assert job.poll() is None, job.stderr.read()[-500:]
     job.send_signal(signal.SIGKILL)
     job.wait()
     assert look_at(tmp_path / "run").state == "killed"

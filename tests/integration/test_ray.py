@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.families import family_dir
+from tests.forks import start
 from tests.mini import mini_pairs
 from workbench.commands.again import resume
 from workbench.commands.do import do
@@ -199,14 +200,12 @@ def test_a_killed_driver_is_resumed_from_what_its_workers_finished(cluster, tmp_
     address = cluster.get_runtime_context().gcs_address
     words = ["ablate", "-m", "zoo:ioi", "-t", "ioi", "--limit", "24", "--batch-tokens", "100"]
     words += ["--ray", address, "--workers", "1", "--out", str(folder)]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "cli.app", *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
+    driver = start(["-m", "cli.app", *words], stderr=subprocess.PIPE)
     end = time.monotonic() + 600
     while not list((folder / "shards").glob("*.safetensors")) and driver.poll() is None:
         assert time.monotonic() < end, "no part was finished in time"
         time.sleep(0.002)
-    assert driver.poll() is None, driver.stderr.read().decode()[-500:]
+    assert driver.poll() is None, driver.stderr.read()[-500:]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     found = look_at(folder)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from tests import forks
 from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.core.errors import RunError
@@ -369,6 +370,7 @@ def fill(path: Path) -> None:
 
 VICTIM = """
 import sys
+import time
 import torch
 torch.set_num_threads(int(sys.argv[3]))
 from tests.mini import mini_pairs
@@ -381,7 +383,7 @@ runs = PairedRuns(open_model(sys.argv[1], device="cpu"), mini_pairs(5), batch_to
 def tell(done, total, what):
     print(done, total, flush=True)
     if done == 3:
-        sys.stdin.readline()  # here the test kills us
+        time.sleep(600)  # here the test kills us
 
 sweep(runs, ablations(parts_of(runs.wiring, "heads"), "mean"), kind="ablation", folder=sys.argv[2], progress=tell)
 """
@@ -390,13 +392,8 @@ sweep(runs, ablations(parts_of(runs.wiring, "heads"), "mean"), kind="ablation", 
 def test_kill_9_and_resume_give_the_undisturbed_table(runs, runs_of, tmp_path):
     """A real process, really killed in the middle; resumed, the table is equal bit for bit."""
     folder = tmp_path / "killed"
-    victim = subprocess.Popen(
-        [sys.executable, "-c", VICTIM, str(family_dir(FAMILY)), str(folder), str(torch.get_num_threads())],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    words = ["-c", VICTIM, str(family_dir(FAMILY)), str(folder), str(torch.get_num_threads())]
+    victim = forks.start(words, stdout=subprocess.PIPE)
     try:
         reported = [victim.stdout.readline().split() for _ in range(3)]
         assert [int(a) for a, _ in reported] == [1, 2, 3] and int(reported[0][1]) > 3

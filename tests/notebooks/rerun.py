@@ -9,19 +9,47 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nbformat
+from jupyter_client.provisioning import LocalProvisioner
 from nbclient import NotebookClient
+
+from tests.forks import Forked
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 REPOSITORY = Path(__file__).parents[2]
 
 
+class ForkedKernel(LocalProvisioner):
+    """A kernel that begins with torch and the like imported, and nothing of the library (``tests.forks``)."""
+
+    async def launch_kernel(self, cmd: list[str], **how):
+        words = cmd[cmd.index("-m") :]
+        self.process = Forked(words, cwd=how["cwd"], env=how["env"])
+        self.pid = self.process.pid
+        return self.connection_info
+
+
+class ForkedClient(NotebookClient):
+    def create_kernel_manager(self):
+        manager = super().create_kernel_manager()
+        manager.provisioner = ForkedKernel(
+            kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager
+        )
+        return manager
+
+
 def run_notebook(
-    path: Path, folder: Path, *, timeout: int = 600, claims: Mapping[str, Iterable[str]] | None = None
+    path: Path,
+    folder: Path,
+    *,
+    timeout: int = 600,
+    claims: Mapping[str, Iterable[str]] | None = None,
+    forked: bool = False,
 ) -> nbformat.NotebookNode:
     """The notebook with fresh outputs, from a clean kernel that works in ``folder``.
 
     Args:
         claims: Expressions that must be true after a cell, by its id.
+        forked: Save the kernel the seconds in which it imports what is not ours.
 
     Raises:
         nbclient.exceptions.CellExecutionError: if a cell fails.
@@ -35,7 +63,7 @@ def run_notebook(
     # A checkout need not be installed; commands that a notebook starts inherit this too.
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"}
-    client = NotebookClient(
+    client = (ForkedClient if forked else NotebookClient)(
         book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     client.execute(env=environment)
