@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.errors import WorkbenchError
 from workbench.core.loading import lazily
 from workbench.core.progress import Progress, silent
 from workbench.edits.kinds import ALPHA, Calibration
 from workbench.papers.kinds import Setting
 from workbench.papers.kit import Claim, Conditions, Paper, needs
 from workbench.papers.kit.criteria import above, at_least, beats_draws, between, more, no_worse
+from workbench.papers.kit.refusals import found_or_refused
 from workbench.papers.options import Sizes, size
 from workbench.papers.registry import add_paper
 
@@ -68,12 +68,11 @@ def measure(setting: Setting) -> Conditions:
     parts = quiz(o.task, n=o.selection, split="validation"), quiz(o.task, n=o.evaluation)
     c = calibrated(*parts, draws=o.draws, seed=setting.seed, progress=setting.progress)
     _text(setting, c)
-    for task in o.beside if CHOSEN in c else ():
-        try:
-            asked = quiz(task, n=min(200, o.evaluation))
-        except WorkbenchError as problem:
-            setting.note(f"{task} is left out: {problem.message}")
-            continue
+    n = min(200, o.evaluation)
+    known, refused = found_or_refused(o.beside if CHOSEN in c else (), lambda task: quiz(task, n=n))
+    for task, why in refused.items():
+        setting.note(f"{task} is left out: {why}")
+    for task, asked in known.items():
         c[f"{task}, {PLAIN}"] = asked.accuracy()
         c[f"{task}, {CHOSEN}"] = asked.accuracy(Calibration(heads=tuple(c.numbers["chosen"])))
     if beside := [task for task in o.beside if f"{task}, {PLAIN}" in c]:

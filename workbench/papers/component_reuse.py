@@ -113,9 +113,6 @@ def _repair(setting: Setting, c: Conditions) -> None:
     tell_all(c, tried.measured())
 
 
-ORDER = dealt(
-    "rank correlation of writing and moving", spearman, "writes colors", "moved to the right", draws=2000
-)
 REPAIR = needs(lambda c: not c.numbers["why no repair"], "{why no repair}")
 HEADS = needs(at_least("n later", 5), "{n later} heads come after the edited layer; 5 are needed")
 Repair = partial(Claim, needs=[REPAIR], model="{repaired model}", where="section 5")
@@ -182,15 +179,15 @@ CLAIMS = {
     ),
     "wrong": Repair(
         "after the repair the writing heads (movers) look less at the wrong colors",
-        below("movers to the wrong color"), paper="-8.7 points",
-        why="the sign, clear of chance over prompts",
+        below("movers to the wrong color"), paper="-8.7 points", why="the sign, clear of chance over prompts",
     ),
     "right": Repair(
         "after the repair movers look more at the right color", above("movers to the right color"), paper="+2.7 points",
         why="the sign, clear of chance over prompts",
     ),
     "order": Repair(
-        "the more a head writes colors, the more its attention moves from wrong to right", ORDER,
+        "the more a head writes colors, the more its attention moves from wrong to right",
+        dealt("rank correlation of writing and moving", spearman, "writes colors", "moved to the right", draws=2000),
         paper="0.69, p < 0.01",
         why="a rank correlation of so few heads means little without the permutation test",
         needs=[REPAIR, HEADS], control="heads exchanged at random: 0", n="{n later}",

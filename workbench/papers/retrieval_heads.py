@@ -22,8 +22,9 @@ from typing import Any
 
 from workbench.core.loading import lazily
 from workbench.papers.kinds import Setting
-from workbench.papers.kit import Claim, Conditions, Paper, fact, needs, untried
+from workbench.papers.kit import Claim, Conditions, Paper, needs, untried
 from workbench.papers.kit.criteria import above, at_least, beats_draws, below, beyond, less, more, no_worse
+from workbench.papers.kit.frames import loses_less
 from workbench.papers.kit.refusals import found_or_refused, tell_all
 from workbench.papers.options import size
 from workbench.papers.registry import add_paper
@@ -115,11 +116,7 @@ def _of_models(setting: Setting, c: Conditions, own: retrieval.RetrievalScores, 
 
 BOTH = needs(at_least("active", 2), "the model has {active} retrieval heads; two are needed to differ")
 MANY = needs(at_least("heads", 21), "the model has {heads} heads: one of them is {one head} already")
-LESS = fact(
-    "less than needles lose, intervals apart",
-    lambda c: c.interval(KNOWN, KNOWN_MASKED).high < c.interval(PLAIN, MASKED).low,
-    intervals=lambda c: [c.interval(KNOWN, KNOWN_MASKED), c.interval(PLAIN, MASKED)],
-)
+LESS = loses_less("less than needles lose, intervals apart", (KNOWN, KNOWN_MASKED), (PLAIN, MASKED))
 CLAIMS = {
     "sparse": Claim(
         "retrieval heads are few", less(FEW, SPARSE), paper="3-6 %",

@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 
 from workbench.core.stats.agreement import spearman
-from workbench.core.stats.intervals import SHARE
+from workbench.core.stats.intervals import SHARE, Interval
 from workbench.heads.localisation import Localisation
 from workbench.papers.kit.beside import Range
 from workbench.papers.kit.claims import Claim, Need, needs, untried
 from workbench.papers.kit.conditions import Conditions
-from workbench.papers.kit.criteria import above, area, at_least, at_most, correlates, dealt, tells
+from workbench.papers.kit.criteria import above, area, at_least, at_most, correlates, dealt, fact, tells
 from workbench.papers.kit.outcome import Criterion
 
 RECONSTRUCTED = "abstract, reconstructed"
@@ -51,6 +51,27 @@ def answers(name: str, least: float, said: str = "{} of the questions are answer
     """
     found = said.format(f"{{{name}:.0%}}")
     return needs(at_least(name, least), f"{found}; {least:.0%} is asked for")
+
+
+def loses_less(words: str, pair: tuple[str, str], than: tuple[str, str]) -> Criterion:
+    """State that what one condition lacks to another is less than a second pair differs, both intervals apart.
+
+    Args:
+        words: The rule as a sentence.
+        pair: As it is, and with a loss.
+        than: The same of those that should lose more.
+
+    Example:
+        >>> c, rest = Conditions(), np.full(40, 0.9)
+        >>> c["facts"], c["facts, masked"], c["needles"], c["needles, masked"] = rest, rest, rest, rest - 0.5
+        >>> loses_less("less than needles", ("facts", "facts, masked"), ("needles", "needles, masked"))(c).holds
+        True
+    """
+
+    def both(c: Conditions) -> list[Interval]:
+        return [c.interval(*pair), c.interval(*than)]
+
+    return fact(words, lambda c: both(c)[0].high < both(c)[1].low, intervals=both)
 
 
 def enough(*names: str, least: int, of: str) -> Need:
