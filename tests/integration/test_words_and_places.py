@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import workbench as wb
 from workbench.commands.asked.sweep import check_sweep
+from workbench.commands.evaluate import evaluate
+from workbench.commands.forms.evaluate import Evaluate
 from workbench.commands.forms.sweep import Ablate, Patch
 from workbench.commands.sweep import patch
 from workbench.core.command import named_values
@@ -84,3 +88,19 @@ def test_titles_say_which_site_and_place_were_patched(runs, tmp_path):
     assert "logits at end, MLPs" in wb.path_patches(runs, ["a0.h0"], ["logits"], positions="end").kind
     (both,) = wb.knock_outs(["a0.h0", "a1.h1"], "end", "S2", together=True)
     assert both.label == "a0.h0+a1.h1@end-x->S2"
+
+
+def test_pairs_that_find_and_judge_a_circuit_are_told(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    how = {"method": "eap", "random_draws": 0, "shares": (0.1,), "roles": False}
+    other = wb.paired_runs(runs.model, "ioi", n=2, split="train")
+    assert "all 2 pairs that judge" in wb.discover(runs, **how).advice
+    assert wb.discover(runs, test_runs=other, **how).advice == ""
+    found = wb.discover(other, test_runs=runs, **how)
+    wb.save_circuit(found.circuit, "found")
+    told: list[str] = []
+    for split in ("test", "train"):
+        evaluate(Evaluate(circuit=Path("found"), split=split, limit=2, random_draws=0), Job(note=told.append))
+    assert [line for line in told if "flatters" in line] == [
+        "all 2 pairs that judge the circuit are among those it was found on, which flatters it: judge it on others"
+    ]

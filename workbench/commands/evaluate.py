@@ -39,6 +39,7 @@ from workbench.evaluate.faithfulness import (
     faithfulness,
     run_circuits,
 )
+from workbench.evaluate.found_circuit import flattered
 from workbench.evaluate.judge_plan import require_pairs
 from workbench.evaluate.positions import positions_of
 from workbench.evaluate.specificity import other_tasks
@@ -121,6 +122,9 @@ def evaluate(asked: Evaluate, job: Job) -> Evaluation | SavedJudgement:
         return _judge(asked, job)
     case = case_of(asked)
     runs, changed = _open(case, asked, job.note)
+    found_on, _ = _found_on(case, runs)
+    if said := "" if found_on is None else flattered(found_on, runs):
+        job.note(said)
 
     def measure() -> Evaluation:
         return _evaluated(case, asked, runs, changed, job.progress)
@@ -227,8 +231,9 @@ def _judge(asked: Evaluate, job: Job) -> SavedJudgement:
     folder = folder_of(asked, job)
     runs, _ = _open(case, asked, note)
     found_on, found_note = _found_on(case, runs)
-    if found_note:
-        note(found_note)
+    for said in (found_note, "" if found_on is None else flattered(found_on, runs)):
+        if said:
+            note(said)
     others = other_tasks(runs, asked.other_task) if asked.other_task else None
     files: dict[str, str] = {}
 

@@ -35,6 +35,7 @@ from workbench.evaluate.sample_plan import SHARES, check_sample, planned_sample
 from workbench.methods.by_name import score
 from workbench.methods.registry import Level, check_level, get_method
 from workbench.model.sight import reads_pictures_alone
+from workbench.tasks.pairs import Pair
 
 SCORED = "the circuit and its numbers"  # what stands or falls with the model's behavior
 
@@ -190,7 +191,7 @@ def discover(
         roles=head_roles(judged) if roles and _can_have_roles(judged) else HeadRoles(),
         behavior=judged.behavior,
         found_on=None if judged is runs else runs.behavior,
-        advice=connection_advice(scores, circuit, **how),
+        advice=". ".join(filter(None, [connection_advice(scores, circuit, **how), flattered(runs, judged)])),
         agreement=agreement,
         summed=summed_scores(scores, float((runs.clean - runs.corrupted).mean()) * runs.metric.direction),
     )
@@ -206,6 +207,28 @@ def _judged(runs: PairedRuns, test_runs: PairedRuns | None) -> PairedRuns:
             hint='wb.paired_runs(model, "ioi", split="test")',
         )
     return judged
+
+
+def flattered(found_on: PairedRuns, judged: PairedRuns) -> str:
+    """Say how many of the pairs that judge a circuit are among those it was found on; empty where none is.
+
+    Example:
+        >>> import workbench as wb
+        >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
+        >>> flattered(runs, runs.subset([0, 2]))
+        'all 2 pairs that judge the circuit are among those it was found on, which flatters it: judge it on others'
+    """
+    known, n = {_prompts(pair) for pair in found_on.pairs.pairs}, judged.n_pairs
+    shared = sum(_prompts(pair) in known for pair in judged.pairs.pairs)
+    if not shared:
+        return ""
+    said = f"all {n} pairs that judge" if shared == n else f"{shared} of the {n} pairs that judge"
+    return f"{said} the circuit are among those it was found on, which flatters it: judge it on others"
+
+
+def _prompts(pair: Pair) -> tuple[object, ...]:
+    """What a model reads of a pair, whatever the pair is called."""
+    return pair.clean, pair.corrupted, tuple(picture.digest for picture in pair.image or ())
 
 
 def _can_have_roles(runs: PairedRuns) -> bool:
