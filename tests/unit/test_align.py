@@ -394,6 +394,9 @@ def test_answers_are_read_as_they_continue_the_prompt():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
     found = align(pairs(pair("John went", "Mary went")), tokenizer, prepend_bos=False)
     assert found.correct == ((2,),) and found.incorrect == ((4,),) and found.clean[0].tolist() == [4, 3]
+    spelled = pair("John went", "Mary went", correct=(" Mary", "▁Mary"))
+    # one token that is listed twice has its probability once: else nll could be negative
+    assert align(pairs(spelled), tokenizer, prepend_bos=False).correct == ((2,),)
 
 
 class Slow:

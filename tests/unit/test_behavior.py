@@ -9,6 +9,7 @@ import pytest
 
 from workbench.circuits.behavior import Behavior
 from workbench.tasks.pairs import Pair, Pairs
+from workbench.view.text import number
 
 
 def behavior(clean, corrupted=0.0, *, right=None, guess=0.5, clusters=(), direction=1) -> Behavior:
@@ -110,3 +111,11 @@ def test_pairs_of_a_file_belong_together_by_group_and_by_prompt():
     assert pairs(list("aabbccddeeff"), seed=0).clusters == tuple(range(12))  # drawn one by one by a generator
     assert pairs([""] * 4, cleans=["p", "q", "p", "r"]).clusters == (0, 1, 0, 2)
     assert pairs(list("abcdef"), cleans=list("ppqrst")).clusters == (0, 0, 1, 2, 3, 4)
+
+
+def test_numbers_that_are_small_are_not_rounded_to_nothing():
+    small = Behavior.of(np.array([2e-9, 4e-9]), np.zeros(2), metric="m", unit="p", direction=1)
+    assert "clean 3.00e-09 ± 1.3e-08, corrupted 0" in small.sentence()
+    near = Behavior.of(1 - np.array([2e-9, 4e-9]), np.zeros(2), metric="m", unit="p", direction=1)
+    assert "clean 0.999999997 ± 0.000000013" in near.sentence()
+    assert number(-0.0) == number(np.float64(-0.0)) == "0" and number(-1e-9) == "−1.00e−09"

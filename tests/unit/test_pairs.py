@@ -105,6 +105,8 @@ def test_a_file_without_header_takes_its_name_and_line_numbers(tmp_path):
         ('{"clean": "\\ud800", "corrupted": "c", "correct": [" a"]}', "half of a surrogate pair"),
         ("[" * 100_000, "nested too deeply"),
         (GOOD | {"positions": {"end": [[0, 1], [0, 1]]}}, "cannot be called 'end'"),
+        (GOOD | {"positions": {"rest": [[0, 1], [0, 1]]}}, "always all tokens that no name holds"),
+        (GOOD | {"positions": {"each": [[0, 1], [0, 1]]}}, "--position each asks for all names"),
         (GOOD | {"positions": {"7": [[0, 1], [0, 1]]}}, "cannot be called '7'"),
         (GOOD | {"positions": {"a b": [[0, 1], [0, 1]]}}, "cannot be called 'a b'"),
         (

@@ -241,8 +241,10 @@ def _plus_minus(mean: Mean) -> str:
         return f"{mean.value:.3g}"
     if mean.half == 0:
         return f"{mean.value:.3g} ± 0"
-    digits = max(0, min(6, 1 - int(np.floor(np.log10(mean.half)))))
-    return f"{mean.value:.{digits}f} ± {mean.half:.{digits}f}"
+    digits = max(0, 1 - int(np.floor(np.log10(mean.half))))
+    if digits > 6 and abs(mean.value) < 1e-4:  # 0.000000 ± 0.000000 would say nothing
+        return f"{mean.value:.2e} ± {mean.half:.1e}"
+    return f"{mean.value:.{min(12, digits)}f} ± {mean.half:.{min(12, digits)}f}"
 
 
 def short_of(findings: Iterable[str]) -> str:

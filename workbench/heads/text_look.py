@@ -79,6 +79,7 @@ def look(
     found = [_answer(model, ids, answer, logits) for answer in answers]
     pair = _compared(model, found, order)
     parts, more = _parts(model, ids, text, pair)
+    notes += _told_of(model, found, pair)
     lens, why = _lens(model, ids, int(order[0]))
     layers, weights, unseen = _patterns(model, ids)
     return PromptLook(
@@ -179,6 +180,24 @@ def _compared(
     chosen = list(dict.fromkeys(own[0] for _, own in found))[:2]
     chosen += [int(i) for i in order[:3] if int(i) not in chosen]
     return chosen[0], chosen[1]
+
+
+def _told_of(
+    model: TransformerBridge, found: Sequence[tuple[AnswerSaid, list[int]]], pair: tuple[int, int]
+) -> list[str]:
+    """What is to be said where heads are not told of the answers themselves: of first tokens, or of another token."""
+    notes, first = [], [own[0] for _, own in found]
+    one, other = (repr(_token(model, token)) for token in pair)
+    if len(first) > 1 and first[1] == first[0]:
+        notes.append(
+            f"the first two answers begin with one token, {one}: heads are told of it over {other}, the most probable "
+            "other token"
+        )
+    elif any(len(own) > 1 for _, own in found[:2]):
+        notes.append(
+            f"heads are told of the first tokens of the answers, {one} over {other}, not of the whole answers"
+        )
+    return notes
 
 
 def _parts(

@@ -23,6 +23,11 @@ MAX_LINE = 1_000_000
 
 _KEYS = {"id", "clean", "corrupted", "correct", "incorrect", "positions", "group", "image", "grid", "regions"}
 _HEADER = {"format", "version", "task", "split", "seed", "corruption", "metric", "source", "options"}
+_TAKEN = {
+    "end": "it is always the last token",
+    "rest": "it is always all tokens that no name holds",
+    "each": "--position each asks for all names",
+}
 _POSITION = re.compile(r"(?!\d+$)[^\s<>@]{1,200}")
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -293,10 +298,8 @@ def _positions(value: object, clean: str, corrupted: str, wrong: list[str]) -> d
         return {}
     found = {}
     for name, spans in value.items():
-        if name == "end" or not _POSITION.fullmatch(name):
-            reason = (
-                "it is always the last token" if name == "end" else "no spaces, @, < or >, and not a number"
-            )
+        if name in _TAKEN or not _POSITION.fullmatch(name):
+            reason = _TAKEN.get(name, "no spaces, @, < or >, and not a number")
             wrong.append(f"a position cannot be called {name!r}: {reason}")
         elif not (isinstance(spans, list) and len(spans) == 2 and all(_is_span(span) for span in spans)):
             wrong.append(

@@ -133,6 +133,8 @@ class Aligner:
                 raise Drop(
                     "same-answer", f"correct {other!r} and incorrect {answer!r} are the same token", [answer]
                 )
+        if not self.whole_answers:  # two spellings of one token are one answer: its probability counts once
+            correct, incorrect = (tuple(dict.fromkeys(side)) for side in (correct, incorrect))
         indices = {name: index + shift for name, index in positions.items()}
         sets = self._sets(pair, clean_ids, corrupted_ids)
         if twice := [name for name in indices if name in sets]:

@@ -21,9 +21,11 @@ def number(value: float | int | None, *, digits: int = 3) -> str:
         return "–"
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
+    if value == 0:
+        return "0"  # also for a zero with a minus sign
     if value in (float("inf"), float("-inf")):
         return "∞" if value > 0 else "−∞"
-    text = f"{value:.{digits}g}" if 1e-4 <= abs(value) < 1e6 or value == 0 else f"{value:.{digits - 1}e}"
+    text = f"{value:.{digits}g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.{digits - 1}e}"
     if "e" in text and abs(value) < 1e6 and abs(value) >= 1e-4:  # 1.23e+03 reads worse than 1,234
         text = f"{value:,.0f}"
     return text.replace("-", "−")
