@@ -184,7 +184,7 @@ CLAIMS = {
     "colours": untried(
         "entropy rises with the colours of a picture",
         "entropy of the hue histogram of photographs",
-        "six inks at most are on a drawn picture; their number is that of its objects",
+        "a drawn picture has at most six colours, as many as objects: the two cannot be told apart",
         where="analysis of entropy and complexity",
     ),
 }

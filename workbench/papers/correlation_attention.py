@@ -1,10 +1,10 @@
 """Correlation attention: patches of a frozen CLIP look at those that are like them, and keep to their place.
 
-In the picture tower the pattern of every head of some layers is made from queries, keys or values alone. Then a phrase
-such as *large red star* is compared with every patch. The variant (which of the three, in how many of the last layers)
-is chosen on other pictures than those reported, by the mass on the named object. Only the abstract of the paper was
-read; its prompts for what is damaged are no words of this model. Here an anomaly is one object of another colour than
-all others, and what is normal is named: *large red disc*.
+In the picture tower the pattern of every head of some layers is made from queries, keys or values alone (*qq*, *kk*,
+*vv*). Then a phrase such as *large red star* is compared with every patch. The variant (which of the three, in how many
+of the last layers) is chosen on other pictures than those reported, by the mass on the named object. Only the abstract
+of the paper was read; its prompts for what is damaged are no words of this model. Here an anomaly is one object of
+another colour than all others, and what is normal is named: *large red disc*.
 
 Controls:
 - the tower as it is

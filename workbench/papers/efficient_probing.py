@@ -169,7 +169,7 @@ CLAIMS = {
     "faster": untried(
         "it is up to ten times faster than attentive probing",
         "time of a training step beside attention pooling, at ImageNet size",
-        "at 36 patches of 64 numbers time is that of starting operations, not of computing",
+        "with 36 patches of 64 numbers, time goes into starting operations, not into computing",
         paper="up to 10 times",
         where="abstract",
     ),

@@ -174,7 +174,9 @@ def picture_claims(where: str) -> dict[str, Claim]:
             PLAIN, "salient areas cover what decides better than plain gradients", "an extension of ours"
         ),
         "regions, first step": _better(
-            SALIENT_PLAIN, "relevance is a better first step than plain gradients", "an extension of ours"
+            SALIENT_PLAIN,
+            "salient areas of relevance cover what decides better than those of plain gradients",
+            "an extension of ours",
         ),
         "regions, covered": Claim(
             "what salient areas cover decides: without it more of the class is lost than without as much elsewhere",

@@ -1,4 +1,4 @@
-"""Search asymmetry: one shape is found among others quicker than the other way round, as what was common in training.
+"""Search asymmetry: which of two shapes is found sooner among the other, and whether training decides it.
 
 Nine objects stand in a picture, eight of one shape and one of another; places are looked at in the order of their
 likeness to what is searched for. Small readers of shapes are trained on frozen patches, in a world where discs are

@@ -91,8 +91,8 @@ def numbers_of(claim: JudgedClaim, result: Result) -> dict[str, Any]:
     if claim.difference is not None:
         around = number(claim.difference) + (f" (95 % interval {around})" if around else "")
     return {
-        "measured": f"{number(measured.value)} ({measured.name})",
-        "control": f"{number(control.value)} ({control.name})",
+        "measured": f"{number(measured.value)} ({measured.name})" + _more(claim.found),
+        "control": f"{number(control.value)} ({control.name})" + _more(claim.control),
         "unit": _unit(both),
         "n": claim.n,
         of: around,
@@ -177,6 +177,11 @@ def _said(row: Row, words: re.Match[str] | None, usual: str) -> str:
     if row:
         return str(row["condition"])
     return words[1] if words else usual
+
+
+def _more(told: Any) -> str:
+    """What is told in words beside a number."""
+    return f"; also told: {told}" if isinstance(told, str) else ""
 
 
 def _rows(result: Result) -> Sequence[Row]:

@@ -179,7 +179,7 @@ CLAIMS = {
     "experts": untried_reconstructed(
         "experts find insights with the tool that they would not find without it",
         "people who use the page name more heads rightly than people who do not",
-        "nobody is asked here",
+        "it needs people who work with the page, and nobody was asked",
     ),
     "imagenet": untried_reconstructed(
         "the same holds in large models of photographs",
