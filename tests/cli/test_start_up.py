@@ -118,7 +118,7 @@ MISTAKES = [
     ("task show oio", 1, "did you mean ioi"),
     ("circuit show nofile", 1, "no file nofile"),
     ("circuit why a0.h1 -m zoo:ioi -t ioi", 1, "is not an edge"),
-    ("circuit why a0.h1->m1 -m zoo:ioi -t ioi", 1, "no query, key or value of a head"),
+    ("circuit why a0.h1->a1.h1 -m zoo:ioi -t ioi", 1, "no query, key or value of a head"),
     ("circuit why a0.h1->a9.h1<q> -m zoo:ioi -t ioi", 1, "the model has layers 0 to 3"),
     ("circuit why a0.h1->a1.h1<q> -m zoo:ioi", 1, "no model and task are named"),
     ("circuit why a0.h1->a1.h1<q> nofile", 1, "no file nofile"),

@@ -7,6 +7,7 @@ import workbench as wb
 from tests.families import family_dir
 from tests.mini import mini_pairs
 from workbench.core.errors import ModelError, OptionError
+from workbench.engine.neuron_terms import neuron_terms
 from workbench.engine.score_terms import head_terms
 from workbench.model.bare import is_bare
 
@@ -227,7 +228,8 @@ def test_the_model_stays_as_it_was():
     [
         ("llama", "m0->a1.g1<k>", "a1.h2<k>, a1.h3<k>"),
         ("gpt2", "m1->a1.h0<q>", "writes nothing that a1.h0<q> reads"),
-        ("gpt2", "m0->m1", "no edge into a query, key or value"),
+        ("gpt2", "m1->m0", "writes nothing that m0 reads"),
+        ("gpt2", "m0->m9", "the model has no m9"),
         ("gpt2", "m0->logits", "m0 is no head"),
         ("gemma2", "a1.h0->logits", "writes nothing that logits reads"),
         ("gpt2", "m0->a1.h9<q>", "no head a1.h9"),
@@ -237,6 +239,35 @@ def test_what_is_no_such_edge_is_refused(family, edge, said):
     with pytest.raises(OptionError) as problem:
         wb.why(runs_of(family), edge)
     assert said in str(problem.value)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt-neox"])  # after attention, and beside it
+def test_writers_sum_to_what_hidden_units_read_and_units_to_the_score_of_eap(family):
+    runs = runs_of(family, 3)
+    batch = runs.batches[0]
+    terms = neuron_terms(runs, batch, LAYER)
+    (own,) = seen_in(runs, f"blocks.{LAYER}.mlp.in.hook_out")
+    for unit in (0, 7):
+        assert torch.allclose(terms.of_unit(unit)[1].sum(2).float(), own[..., unit], atol=1e-5)
+    assert terms.errors["pre-activations"] < 1e-6 and terms.errors["output of the MLP"] < 1e-5
+    scores, graph = wb.score(runs, "eap"), runs.wiring.graph()
+    for source in ("a0.h1", *(["a1.h2"] if family == "gpt2" else [])):
+        reason = wb.why(runs, f"{source}->m{LAYER}")
+        row = [str(s) for s in graph.sources].index(source)
+        column = [str(t) for t in graph.targets].index(f"m{LAYER}")
+        found = next(v for name, v in reason.facts.items() if name.startswith("edge score"))
+        assert found == pytest.approx(float(scores.values[row, column]), rel=1e-4)
+        units, places, read = reason.rankings
+        through = reason.facts["of it through what units read, norm frozen"]
+        assert units.total == pytest.approx(through) == pytest.approx(places.total)
+        assert found == pytest.approx(through + reason.facts["of it through the norm"])
+        assert read.labels[-1] == "unit's bias" and source in read.labels
+    assert sum("raises directly" in name for name in reason.facts) == 3
+
+
+def test_gated_units_are_refused_with_the_reason():
+    with pytest.raises(ModelError, match="edges into m1 have no reason here: its hidden units are products"):
+        wb.why(runs_of("llama"), "m0->m1")
 
 
 def test_card_and_page_have_its_tables():

@@ -13,7 +13,7 @@ from workbench.core.errors import ShapeError
 from workbench.core.show import Shown
 from workbench.core.stats.student import standard_errors
 
-Read = Literal["q", "k", "v", "logits"]
+Read = Literal["q", "k", "v", "mlp", "logits"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,7 +110,7 @@ class Reason(Shown, shown_in="workbench.circuits.show.reason"):
 
     Attributes:
         edge: Its address.
-        read: Which input of the reader it is.
+        read: Which input of the reader it is: of a head its query, key or value; the input of an MLP; the logits.
         places: Where it was looked at, and for how many pairs: rows of ``query``, ``key``, ``pairs``.
         rankings: What makes the score, or what is carried; the edge's own side first.
         facts: Single numbers by name, means over pairs: attention before and after, the edge's score in its parts.

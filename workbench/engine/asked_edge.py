@@ -10,15 +10,15 @@ from workbench.core.errors import ModelError, OptionError
 from workbench.engine.batch import Batch
 from workbench.engine.paired_runs import PairedRuns
 
-HINT = "a5.h5->a9.h9<q>, <k> or <v>, or a9.h9->logits"
+HINT = "a5.h5->a9.h9<q>, <k> or <v>, a5.h5->m6, or a9.h9->logits"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedEdge:
-    """An edge of the model's graph that ends at an input of one head, or begins at a head and ends at the logits.
+    """An edge of the model's graph that ends at an input of one head or at an MLP, or goes from a head to the logits.
 
     Attributes:
-        layer, head: The head that reads, or whose output the logits read.
+        layer, head: The head that reads, or whose output the logits read; of an MLP its layer, and -1.
     """
 
     edge: Edge
@@ -43,6 +43,8 @@ def asked_edge(runs: PairedRuns, text: str) -> AskedEdge:
         raise ModelError("reasons are given for edges of the language model", hint="leave out with_tower")
     if edge.target.kind == "logits":
         return _to_logits(runs, edge)
+    if edge.target.kind == "mlp":
+        return _into_mlp(runs, edge)
     return _into_head(runs, edge)
 
 
@@ -57,6 +59,19 @@ def _to_logits(runs: PairedRuns, edge: Edge) -> AskedEdge:
     return AskedEdge(edge=edge, read="logits", layer=layer, head=head)
 
 
+def _into_mlp(runs: PairedRuns, edge: Edge) -> AskedEdge:
+    layer, shape = edge.target.depth, runs.wiring.graph().shape
+    if layer >= runs.wiring.n_layers or not shape.has_mlp(layer):
+        raise OptionError(
+            f"the model has no {edge.target}", hint="workbench model show NAME says which it has"
+        )
+    source = edge.source
+    beside = source.layer == layer and source.kind != "mlp" and not shape.parallel
+    if not (beside and source in runs.wiring.graph().sources):
+        _check_writes(runs, edge, layer)
+    return AskedEdge(edge=edge, read="mlp", layer=layer, head=-1)
+
+
 def _into_head(runs: PairedRuns, edge: Edge) -> AskedEdge:
     target = edge.target
     if target.kind == "group":
@@ -68,7 +83,9 @@ def _into_head(runs: PairedRuns, edge: Edge) -> AskedEdge:
         )
     slots: dict[str | None, Read] = {"q": "q", "k": "k", "v": "v"}
     if target.kind != "head" or target.slot not in slots:
-        raise OptionError(f"{edge} is no edge into a query, key or value of a head", hint=HINT)
+        raise OptionError(
+            f"{edge} is no edge into a query, key or value of a head, or into an MLP", hint=HINT
+        )
     layer, head = target.place
     if layer >= runs.wiring.n_layers or head >= runs.wiring.n_heads:
         raise OptionError(

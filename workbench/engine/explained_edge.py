@@ -21,6 +21,7 @@ from workbench.core.errors import OptionError
 from workbench.engine.asked_edge import AskedEdge, asked_edge, place_names
 from workbench.engine.carried_values import carried_reason
 from workbench.engine.gradients import writer_gradients
+from workbench.engine.neuron_terms import mlp_reason
 from workbench.engine.paired_runs import Batch, PairedRuns
 from workbench.engine.patterns import pattern_gradient
 from workbench.engine.score_terms import HeadTerms, Place, head_terms
@@ -35,7 +36,7 @@ def why(runs: PairedRuns, edge: str, *, at: str | int | None = None) -> Reason:
     """Say why an edge does what it does: which writers make the score that it acts on, or whose values are carried.
 
     Args:
-        edge: ``a5.h5->a9.h9<q>``, ``<k>`` or ``<v>``, or ``a9.h9->logits``.
+        edge: ``a5.h5->a9.h9<q>``, ``<k>`` or ``<v>``, ``a5.h5->m6``, or ``a9.h9->logits``.
         at: The position at which the edge acts: the query of an edge into q, the key of one into k; a name or a number.
             By default, for each pair, the position where the edge's score is largest.
 
@@ -43,10 +44,12 @@ def why(runs: PairedRuns, edge: str, *, at: str | int | None = None) -> Reason:
         Rankings of terms that sum to the attention score of one key, less the mean score of the other keys, weighted
         by the attention that they get once the source's part is taken away; means over pairs. A positive term raises
         the attention to the key. Norms are frozen; how exact the sums are is said in ``errors``. For an edge into v,
-        and of a head to the logits: from which positions values are carried, whose they are, in the metric's unit.
+        and of a head to the logits: from which positions values are carried, whose they are, in the metric's unit. For
+        an edge into an MLP: which hidden units it moves and at which positions, in the metric's unit, and who else
+        writes what the first of them reads.
 
     Raises:
-        OptionError: for an edge that the model's graph does not have, or whose reader is no head.
+        OptionError: for an edge that the model's graph does not have, or whose reader is no head and no MLP.
         ModelError: if the head's scores are no products of queries and keys.
 
     Example:
@@ -60,6 +63,8 @@ def why(runs: PairedRuns, edge: str, *, at: str | int | None = None) -> Reason:
     runs.settle()
     if asked.read in ("v", "logits"):
         return carried_reason(runs, asked, at=at)
+    if asked.read == "mlp":
+        return mlp_reason(runs, asked, at=at)
     with torch.no_grad():
         seen = [_of_batch(runs, batch, asked, at) for batch in runs.batches]
     return _reason(runs, asked, seen)

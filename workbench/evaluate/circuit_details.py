@@ -233,8 +233,11 @@ def _exact(
 def _reason(runs: PairedRuns, edge: str) -> tuple[EdgeReason | None, str]:
     """The reason of an edge, short enough for a page; or why it has none."""
     target = parse_edge(edge, towers=True).target
-    if target.slot not in ("q", "k", "v") and target.kind != "logits":
-        return None, "An MLP reads what is written, and does with it what no sum of terms says."
+    if target.slot not in ("q", "k", "v") and target.kind not in ("mlp", "logits"):
+        return (
+            None,
+            f"There are no reasons for edges into {target}: ask for those into heads, MLPs and the logits.",
+        )
     try:
         return _short(why(runs, edge)), ""
     except WorkbenchError as problem:

@@ -21,10 +21,11 @@ def check_why(asked: Why, job: Job) -> None:
         WorkbenchError: for the first that is not, with the closest spellings.
     """
     edge = parse_edge(asked.edge)
-    if edge.target.slot not in ("q", "k", "v") and str(edge.target) != "logits":
+    known = edge.target.slot in ("q", "k", "v") or edge.target.kind == "mlp" or str(edge.target) == "logits"
+    if not known:
         raise OptionError(
-            f"{asked.edge!r} ends at {edge.target}, which is no query, key or value of a head",
-            hint="name the input that is read: a5.h5->a9.h9<q>, <k> or <v>; or a9.h9->logits",
+            f"{asked.edge!r} ends at {edge.target}, which is no query, key or value of a head and no MLP",
+            hint="name the input that is read: a5.h5->a9.h9<q>, <k> or <v>; a5.h5->m6; or a9.h9->logits",
         )
     opening = opening_of(asked)
     check_opening(**opening)

@@ -19,9 +19,9 @@ OF_CIRCUIT = "Default: the circuit's own."
 )
 @dataclass(frozen=True, kw_only=True)
 class Why(OnPairs):
-    """Say why an edge is there: which writers make the attention score, or which tokens' values are carried where.
+    """Say why an edge is there: who makes the attention score, whose values are carried where, which units are moved.
 
-    Edges into a query or key (an exact sum, norms frozen), into a value, and of a head to the logits.
+    Edges into a query or key (an exact sum, norms frozen), into a value, into an MLP, and of a head to the logits.
 
     Example: workbench circuit why "a0.h1->a1.h0<k>" -m zoo:truth-induction -t induction
     """

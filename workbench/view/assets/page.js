@@ -227,7 +227,7 @@
     if (sides) return `workbench circuit diff ${sides.paths.map(quoted).join(" ")} -o two.html`;
     if (current && current.edge) {
       const e = edgeById.get(current.edge), port = ["q", "k", "v"].includes(e.input);
-      return port || isLogits(e.target) ? `workbench circuit why ${quoted(e.id)} ${where}` : `workbench circuit show ${where}`;
+      return port || isLogits(e.target) || byNode.get(e.target).kind === "mlp" ? `workbench circuit why ${quoted(e.id)} ${where}` : `workbench circuit show ${where}`;
     }
     if (current && ["head", "mlp"].includes(byNode.get(current.node).kind)) return `workbench ablate ${on} --node ${quoted(current.node.replace(/@.*/, ""))}`;
     return edgeLevel && data.start !== null ? `workbench circuit keep ${where} --keep ${Number(byId("keep").value)} -o kept` : `workbench circuit show ${where}`;
