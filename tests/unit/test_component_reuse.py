@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from workbench.core.errors import TaskError
 from workbench.edits.scenes import SceneAnswers, _named, _recolored, forced, scene_of
+from workbench.evaluate.scene_repairs import SceneRepair
 from workbench.evaluate.task_circuits import TaskCircuits
 from workbench.heads.rounds import Round, TaskCircuit, overlap, shared_writers
 from workbench.model.native import load_native, write_native
@@ -42,6 +45,11 @@ def test_writers_of_both_tasks_count_only_where_they_look_at_both_answers():
     assert tasks.writers("one", "two") == found
     assert tasks.shared_with("one") == {"two": overlap(here.heads, there.heads, 8)}
     assert [row["task"] for row in tasks.rows()] == ["one"] * 3 + ["two"] * 3
+    both = tasks.compared("one", "two")
+    assert both["overlap of both circuits"].value == 0.5 and both["overlap of both circuits"].n == 4
+    assert both["largest overlap of a control task"].why == "the model does none of the control tasks"
+    with pytest.raises(TaskError, match="too hard"):
+        TaskCircuits(circuits={"one": here}, reasons={"two": "too hard"}).compared("one", "two")
 
 
 def test_what_was_right_is_lost_and_what_was_wrong_is_not_counted():
@@ -49,6 +57,42 @@ def test_what_was_right_is_lost_and_what_was_wrong_is_not_counted():
         SceneAnswers(among=np.array(a), top=np.zeros(4), attention={}) for a in ([1, 1, 0, 0], [0, 1, 1, 0])
     )
     assert before.lost(after).tolist() == [True, False] and after.lost(after).tolist() == [False, False]
+
+
+def test_a_repair_says_what_it_gains_loses_and_moves():
+    def answered(among, looks=()):
+        attention = dict(zip(("a1.h0", "a1.h1"), map(np.array, looks), strict=False))
+        return SceneAnswers(among=np.array(among, float), top=np.zeros(4), attention=attention)
+
+    right = ([[0.25, 0.5]] * 4, [[0.0, 0.1]] * 4)  # a1.h1 looks at no color, so it is no mover
+    after = ([[0.5, 0.25]] * 4, [[0.1, 0.1]] * 4)
+    shares = {"a1.h0": 0.2, "a1.h1": 0.4, "a0.h0": 0.1}
+    writers = Round(receivers=("logits",), slot="logits", shares=shares, kept=("a1.h1", "a1.h0", "a0.h0"))
+    tried = SceneRepair(
+        found={
+            "as it is": answered([1, 0, 0, 0], right),
+            "all": answered([0, 1, 1, 1], after),
+            "x only": answered([1, 1, 0, 0]),
+        },
+        drawn=[answered([1, 0, 0, 1]), answered([0, 0, 0, 0])],
+        parts=("x only",),
+        writers=writers,
+    )
+    found, numbers = tried.measured(), tried.numbers()
+    assert found["gain of all"].value == 0.5 and found["largest gain of a part"].value == 0.25
+    assert found["mean gain of random heads"].value == 0.0 and numbers["largest gain of random heads"] == 0.25
+    assert found["lost"].value.tolist() == [True] and found["lost"].control == 0.5  # one draw of two loses it
+    assert found["movers to the right color"].value.tolist() == [25.0] * 4
+    assert found["movers to the wrong color"].value.tolist() == [-25.0] * 4
+    assert "movers a1.h0;" in found["movers to the right color"].control
+    assert numbers["moved to the right"] == pytest.approx({"a1.h0": 0.5, "a1.h1": 0.1})
+    assert numbers["errors, among, all"] == 0.25 and numbers["each part"] == "x only +0.25"
+    none = replace(
+        tried, drawn=[], parts=(), found={**tried.found, "as it is": answered([0, 0, 0, 0], right)}
+    )
+    lacking = [name for name, one in none.measured().items() if one.value is None or not np.size(one.value)]
+    random = [f"{what}, random heads" for what in ("among", "top")]
+    assert lacking == [*random, "mean gain of random heads", "largest gain of a part", "lost"]
 
 
 def test_scenes_are_read_from_the_last_question():
