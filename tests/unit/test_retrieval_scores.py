@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from workbench.core.errors import OptionError, ShapeError
-from workbench.heads.alike import correlation, model_row
+from workbench.heads.alike import copying, correlation, fewest_heads, least_loss, model_row
 from workbench.heads.retrieval import Needle, RetrievalScores, copied, copied_share, recall_of
 
 # Tokens 10..17 at positions 0..7; the needle is 13 14 15 at positions 3 to 5.
@@ -129,3 +131,22 @@ def test_a_row_of_a_model_is_its_scores_counted_by_hand():
         "highest": 0.3,
     }
     assert model_row("other", "no needle fits") == {"model": "other", "note": "no needle fits"}
+    assert (
+        fewest_heads([scores, "no needle fits"], 0.5).value == 2 and fewest_heads([scores], 0.8).value is None
+    )
+    own = replace(
+        scores,
+        score=np.array(
+            [[0.0, 0.6], [0.1, 0.05]]
+        ),  # one never copies, two reach the threshold, one passes 0.5
+        frequency=np.array([[0.0, 1.0], [0.9, 1.0]]),  # of these two one copies in every sample
+        samples=(Needle(prompt=(1, 2, 3, 4), start=1, end=3),) * 4,
+    )
+    found = copying(own, seed=0)
+    assert [one.value for one in found.values()] == [0.5, 0.25, 0.25, 1, 1]
+    assert found["share of heads at the threshold"].control.startswith(
+        "0.250"
+    )  # one over the prompt's length
+    rows = [{"lost beyond matched": lost, "p": p, "n": 4} for lost, p in ((0.5, 0.01), (0.25, 0.04))]
+    least = least_loss(rows)
+    assert (least.value, least.n, least.p) == (0.25, 8, pytest.approx(0.04))  # Holm: 0.02 and 0.04
