@@ -14,7 +14,7 @@ from workbench.circuits.verdicts.decisions import LEAST_GROUP
 from workbench.circuits.verdicts.judgement import Judgement
 from workbench.circuits.verdicts.statistics import area, mean_interval, ratio, ratio_interval
 from workbench.core.show import card, page, terminal
-from workbench.core.stats.intervals import RESAMPLES
+from workbench.core.stats.intervals import RESAMPLES, resampled_interval
 from workbench.view.bars import bars_svg
 from workbench.view.curve import curve_svg
 from workbench.view.html import facts_html, results_page, table_html, text_html
@@ -254,9 +254,9 @@ def damage_bars(found: Specificity) -> str:
     for damage in (found.own, *found.others):
         if not np.isfinite(damage.drop):
             continue
-        spread = np.percentile(damage.resampled(RESAMPLES, 0), [2.5, 97.5])
+        spread = resampled_interval(damage.resampled(RESAMPLES, 0), damage.drop)
         own = f"{'its own task' if damage is found.own else 'another task'}, n={len(damage.full)}"
-        bars.append((damage.task, damage.drop, float(spread[0]), float(spread[1]), own))
+        bars.append((damage.task, damage.drop, spread.low, spread.high, own))
         if len(drawn := damage.random_drops):
             low, high = np.percentile(drawn, [2.5, 97.5])
             bars.append(("without random circuits", float(drawn.mean()), low, high, f"{len(drawn)} draws"))
