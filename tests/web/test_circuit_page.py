@@ -144,6 +144,18 @@ def test_the_slider_prunes_by_the_rule_of_the_library(name, browser, opened):
     assert browser.find_element("id", "empty").is_displayed()
 
 
+def test_a_page_says_how_it_is_read_until_something_is_chosen(browser, opened):
+    made = MADE["plain"]
+    opened(circuit_page(made.with_fields(metric="logit-difference")))
+    head = next(n for n in made.nodes if n.startswith("a"))
+    said = browser.find_element("id", "guide").text
+    assert (
+        f"{head} is attention head {head[-1]} of layer {head[1]}" in said and "logit-difference loses" in said
+    )
+    click_on(browser, head)
+    assert not browser.find_elements("id", "guide")
+
+
 def test_the_number_field_sets_the_slider(browser, opened):
     from selenium.webdriver.common.keys import Keys
 

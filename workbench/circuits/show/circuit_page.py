@@ -176,6 +176,7 @@ def _page_data(circuit: Circuit) -> dict[str, Any]:
     return {
         "level": circuit.level,
         "unit": printable(circuit.unit),
+        "metric": printable(circuit.metric),
         "kinds": _KINDS,
         "most": len(scored) if circuit.level == "edge" else len(choosable),
         "left": min((x for x, _ in places.values()), default=0.0) - 130,
@@ -340,9 +341,8 @@ def _prompt_html(circuit: Circuit) -> str:
         f"<small>{first if first == last else f'{first} to {last}'}</small></span>"
         for text, first, last in prompt_parts(circuit)
     )
-    return (
-        f'<footer class="prompt" aria-label="Prompt tokens with positions"><h2>Prompt</h2>{tokens}</footer>'
-    )
+    about = 'class="prompt" aria-label="Prompt tokens with positions"'
+    return f"<footer {about}><h2>One of its prompts</h2>{tokens}</footer>"
 
 
 @card(Circuit)

@@ -158,10 +158,28 @@
   const fillList = (list, edges, label) => list.replaceChildren(...strongest(edges, 40).map((e) => edgeButton(e, label && label(e))));
   const heading = (text) => element("h2", {}, text);
   const closeUp = window.closeUp(data, { element, format, signed, changed: () => remember() });
+  // What a reader must know to read the picture, told while nothing is selected.
+  const guide = () => {
+    if (sides || (edgeLevel && !data.edges.length)) return [];
+    const first = (kind) => data.nodes.find((n) => n.kind === kind), head = first("head"), mlp = first("mlp");
+    const plain = (n) => n.id.replace(/@.*/, "");
+    const named = [
+      head ? `${plain(head)} is attention head ${head.head} of layer ${head.layer}` : "", mlp ? `${plain(mlp)} the MLP of layer ${mlp.layer}` : "",
+      "input the tokens, logits the answer. Layers go up; both counts begin at 0.",
+    ];
+    const ports = data.edges.some((e) => ["q", "k", "v"].includes(e.input)) ? " Its letter says as what: query, key or value." : "";
+    const what = `an estimate of what ${data.metric || "the metric"} loses, in ${data.unit || "its unit"}, when it alone is cut; a clicked part shows what was measured`;
+    const rows = [
+      ["Names", `${named.filter(Boolean).join(", ")}`],
+      ...(edgeLevel ? [["An arrow", `a part above reads what a part below has written.${ports}`], ["Thickness", `its score: ${what}.`]] : [["Colour", `its score: ${what}.`]]),
+      ["Blue", `supports the behavior; orange${edgeLevel ? ", dashed" : ""}, opposes it.`],
+    ];
+    return [heading("How to read the picture"), element("dl", { id: "guide" }, ...rows.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]))];
+  };
   const details = () => {
     const box = byId("details");
     if (current === null) {
-      box.replaceChildren(element("p", { class: "soft" }, "Nothing is selected. Click a node, or move to the picture with Tab and use the arrow keys."));
+      box.replaceChildren(element("p", { class: "soft" }, "Nothing is selected. Click a node, or move to the picture with Tab and use the arrow keys."), ...guide());
       return;
     }
     if (current.edge) {
@@ -315,7 +333,7 @@
       Number.isFinite(at.low) ? ` (95 % interval ${format(at.low)} to ${format(at.high)})` : "",
       at.between ? `, a straight line between what was measured at ${at.between[0]} and ${at.between[1]} edges. ` : ", measured at this size. ",
       at.random_draws ? `Random circuits of this size: ${format(at.random_mean)} ± ${format(at.random_std)} (${at.random_draws} draws). ` : "No random circuits were drawn. ",
-      `${curve.metric}, ${curve.ablation} ablation, ${curve.n_pairs === null ? "" : `n ${curve.n_pairs}`}`,
+      `${curve.metric}, ${curve.ablation} ablation, ${curve.n_pairs === null ? "" : `n ${curve.n_pairs}`}. 1 is the whole model, 0 a model with every edge ablated. Blue: this circuit; grey: random circuits as large.`,
     ].join("");
   };
 
