@@ -1,6 +1,7 @@
-"""CEAP and EAP-GP against loops over TransformerLens' own hooks, and the identities that they claim."""
+"""CEAP, EAP-GP and PEAP against loops over TransformerLens' own hooks, and the identities that they claim."""
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -104,6 +105,23 @@ def test_eap_gp_takes_gradients_along_its_own_path(runs):
     assert found.values[found.candidates] == pytest.approx(
         in_our_order(torch.einsum("bpsd,bptd->st", delta, mean), found), abs=5e-6
     )
+
+
+def test_peap_adds_the_sizes_of_spans(runs):
+    naive, clean, corrupted = naive_of(runs)
+    (batch,) = runs.batches
+    with per_head_hooks(runs.model):
+        (wrote, grads), (other, _) = naive.at(clean), naive.at(corrupted)
+    each = torch.einsum("bpsd,bptd->bpst", wrote - other, grads)
+    total = torch.zeros(4, *each.shape[2:])  # before S, from S, from V, the last token
+    for row, at in zip(each, batch.positions, strict=True):
+        for span, (begin, end) in enumerate(pairwise([0, at["S"], at["V"], len(row) - 1, len(row)])):
+            total[span] += row[begin:end].sum(0)
+    sizes = total.abs().sum(0)
+    found = score(runs, "peap")
+    expected = torch.where(total.sum(0) < 0, -sizes, sizes)
+    assert found.values[found.candidates] == pytest.approx(in_our_order(expected, found), abs=2e-6)
+    assert float((sizes - total.sum(0).abs()).max()) > 1e-2  # spans do cancel in a plain sum
 
 
 def test_one_stretch_is_eap_at_the_corrupted_input(runs):

@@ -12,6 +12,7 @@ from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
 from workbench.methods.circuit_lasso import group_lasso, largest_penalty, told
 from workbench.methods.node_pruning import Grains, gated_output
+from workbench.methods.reference import WRITES, per_head_hooks
 from workbench.methods.top_k_masks import gates, hard_gates
 from workbench.model.known_circuits import edge_labels, load_truth, node_labels
 from workbench.model.open import open_model
@@ -179,6 +180,53 @@ def test_rows_are_told_in_units_of_their_spread():
     found = told(rows, 1)
     assert found.shape == (4, 1) and (found**2).mean() == pytest.approx(1.0)
     assert not told(np.ones((4, 3)), 2).any()  # nothing changes
+
+
+def told_by_hand(rows):
+    """The largest principal component of some rows from the matrix of their products, in units of its spread."""
+    centred = rows - rows.mean(0)
+    axis = np.linalg.eigh(centred @ centred.T)[1][:, -1:]
+    return axis * np.sqrt(len(rows))
+
+
+def one_by_one(x, y, price):
+    """Sizes of coefficients, one feature after the other moved to its best place, until nothing moves."""
+    price, found, rest = price * max(2 * abs(x.T @ y)), np.zeros(x.shape[1]), y.copy()
+    for _ in range(2000):
+        before = found.copy()
+        for j, one in enumerate(x.T):
+            pull = one @ rest + found[j] * (one @ one)
+            moved = np.sign(pull) * max(0.0, abs(pull) - price / 2) / (one @ one)
+            rest, found[j] = rest + one * (found[j] - moved), moved
+        if abs(found - before).max() < 1e-10:
+            break
+    return abs(found)
+
+
+def test_the_regression_is_of_what_transformer_lens_records(runs_of):
+    """Outputs by its own hooks, components by another decomposition, coefficients by another descent."""
+    runs = runs_of("gpt2", pairs=mini_pairs(2))
+    (batch,), names, rows = runs.batches, runs.position_names, []
+    writes = ["blocks.0.hook_resid_pre"]
+    writes += [f"blocks.{n}.{name}" for n in range(runs.wiring.n_layers) for name in WRITES]
+    for ids in (batch.clean, batch.corrupted):
+        with per_head_hooks(runs.model), torch.no_grad():
+            cache = runs.model.run_with_cache(ids)[1]
+        parts = [x if x.dim() == 4 else x[:, :, None] for x in (cache[name].double() for name in writes)]
+        for wrote, at in zip(torch.cat(parts, 2), batch.positions, strict=True):  # (pos, source, d_model)
+            rest = [t for t in range(len(wrote)) if t not in {at[name] for name in names}]
+            rows.append(torch.stack([*(wrote[at[name]] for name in names), wrote[rest].mean(0)], 1))
+    features = np.concatenate(
+        [told_by_hand(part.flatten(1).numpy()) for part in torch.stack(rows).unbind(1)], 1
+    )
+    found = score(runs, "circuit-lasso", penalty=0.2, parts=1, steps=1500)
+    metric = np.concatenate([runs.clean, runs.corrupted])
+    for target, y in (("logits", (metric - metric.mean()) / metric.std()), ("m1", None)):
+        column = next(i for i, one in enumerate(found.graph.targets) if str(one) == target)
+        seen = np.flatnonzero(found.graph.edge_mask[:, column])
+        own = features[:, len(seen)] if y is None else y  # the first part that it cannot read is itself
+        expected = one_by_one(features[:, seen], own, 0.2)
+        assert found.values[seen, column] == pytest.approx(expected, abs=1e-4) and expected.max() > 0.1
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gpt-neox"])
