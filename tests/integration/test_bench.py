@@ -15,18 +15,21 @@ from workbench.bench.bench import bench_discovery
 from workbench.bench.defence import cut_out, variation
 from workbench.bench.part_scores import halves_of
 from workbench.bench.quantities import (
+    TaskRuns,
     areas,
     faithfulness_curves,
     gap_of,
+    task_measures,
 )
-from workbench.bench.settings import GRID, Settings
+from workbench.bench.settings import GRID, Settings, Variant
 from workbench.bench.table import load_bench
 from workbench.circuits.files import load_scores
-from workbench.core.errors import RunError
+from workbench.core.errors import OptionError, RunError
 from workbench.engine.of_task import paired_runs
 from workbench.evaluate.curve import faithfulness_curve
 from workbench.evaluate.faithfulness import faithfulness
 from workbench.evaluate.specificity import OtherTasks
+from workbench.evaluate.variance import deranged
 from workbench.methods import registry
 from workbench.methods.by_name import score
 from workbench.model.known_circuits import edge_labels, load_truth
@@ -155,6 +158,18 @@ def test_tasks_have_everything_the_table_shows(finished):
     assert eap["gap"]["carries"] and eap["faithfulness"]["0.1"] is not None
     rows = result.tables()
     assert all(rows[caption] for caption in list(rows)[:6])
+
+
+def test_a_method_that_refuses_the_null_task_has_all_else():
+    """Dealt out, the answers of these three pairs are better on the corrupted prompts."""
+    runs = paired_runs(open_model("zoo:truth-induction"), "induction", n=3, seed=1)
+    asked = Variant(method="iterative-path-patching")
+    with pytest.raises(OptionError, match="no better on clean"):
+        score(deranged(runs, seed=0), asked.method)
+    both = TaskRuns(draws=(runs,), judged=runs)
+    cell, _ = task_measures(both, asked, "edge", exact=None, seeds=(0,), repeat_passes=10**6)
+    assert "null" not in cell["stability"] and cell["stability"]["halves"] is not None
+    assert cell["CMD"] is not None and cell["own"]["faithfulness"] > 0.5
 
 
 def test_a_second_start_measures_nothing_and_says_the_same(finished):

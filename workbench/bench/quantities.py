@@ -334,19 +334,21 @@ def _stability(
 def _null_halves(
     runs: TaskRuns, variant: Variant, level: Level, seed: int, *, means: bool
 ) -> tuple[Scores, Scores] | None:
-    """Scores of two halves of the null task (answers of other pairs); None where all pairs have the same answers.
+    """Scores of two halves of the null task (answers of other pairs); None where there is none.
+
+    That is where all pairs have the same answers, and where the method refuses a task with nothing to find.
 
     Args:
         means: Whether the method's scores are plain means over pairs, so that it need not be run for each half.
     """
     try:
         null = deranged(runs.found_on, seed=seed)
+        if means:
+            return halves_of(timed(null, variant, level, seed=seed).scores)
+        one, two = (null.subset(range(k, null.n_pairs, 2)) for k in (0, 1))
+        return timed(one, variant, level, seed=seed).scores, timed(two, variant, level, seed=seed).scores
     except OptionError:
         return None
-    if means:
-        return halves_of(timed(null, variant, level, seed=seed).scores)
-    one, two = (null.subset(range(k, null.n_pairs, 2)) for k in (0, 1))
-    return timed(one, variant, level, seed=seed).scores, timed(two, variant, level, seed=seed).scores
 
 
 def gap_of(judged: PairedRuns) -> dict[str, Any]:
