@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from workbench.commands.asked.evaluate import check_evaluation
+from workbench.commands.asked.logits import check_logits
 from workbench.commands.asked.sweep import check_sweep
 from workbench.commands.evaluate import evaluate
 from workbench.commands.forms.evaluate import Evaluate
+from workbench.commands.forms.logits import Logits
 from workbench.commands.forms.sweep import Ablate, Patch
 from workbench.commands.sweep import patch
 from workbench.core.command import named_values
@@ -67,6 +70,20 @@ WRONG = {
     ),
     "site beside addresses": lambda runs, scores: check_sweep(
         Patch(**ON_IOI, site="q", node=("a1.h0",)), Job()
+    ),
+    "embedding of a model of words": lambda runs, scores: wb.paired_runs(
+        runs.model, "ioi", n=2, metric="embedding-similarity"
+    ),
+    "own decision by size": lambda runs, scores: wb.discover(runs, "acdc", amount="own", by="absolute"),
+    "revision of a built-in model": lambda runs, scores: check_sweep(Ablate(**ON_IOI, revision="v1"), Job()),
+    "picture of a shard": lambda runs, scores: check_sweep(
+        Ablate(**ON_IOI, shard="1/2", plot=Path("a.svg")), Job()
+    ),
+    "ablation of no effects": lambda runs, scores: check_logits(
+        Logits(model="zoo:ioi", task="ioi", no_effects=True, ablation="zero"), Job()
+    ),
+    "bootstraps of a short evaluation": lambda runs, scores: check_evaluation(
+        Evaluate(circuit=Path("zoo:truth-ioi"), bootstraps=3), Job()
     ),
     "parts beside addresses": lambda runs, scores: check_sweep(
         Ablate(**ON_IOI, parts="mlps", node=("a1.h0",)), Job()

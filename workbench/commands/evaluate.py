@@ -156,7 +156,7 @@ def _evaluated(
         "same_weights": None if case.known.get("weights") is None else "weights" not in changed,
         "task": case.task,
         "corruption": here["corruption"],
-        "split": asked.split,
+        "split": here["split"],
         "pairs": here["pairs"],
         "n_dropped": here["n_dropped"],
         "seed": asked.seed,

@@ -45,6 +45,7 @@ from workbench.tasks.whole_answers import single, whole
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+EMBEDDING = "embedding-similarity"  # of models whose output is what they make of the prompt
 BATCH_FLOATS = 10**8  # 0.4 GB in float32 for what all sources of one batch write
 
 
@@ -104,6 +105,11 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
             model = captioned(model)
         found = model.wiring if isinstance(model, Sealed) else wiring(model)
         super().__init__(model, found.joined() if with_tower else found, chosen)
+        if self.metric.name == EMBEDDING and self.wiring.has_lm_head:
+            raise ModelError(
+                f"metric {EMBEDDING} compares hidden states; this model puts out logits",
+                hint="--metric kl compares the logits with those of the clean run",
+            )
         if self.metric.reads == "answer" and not self.wiring.has_lm_head:
             sight = None if isinstance(model, Sealed) else sight_of(model)
             if sight is not None and sight.captions is not None:

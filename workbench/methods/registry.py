@@ -94,6 +94,11 @@ class Method:
         """
         if keep is None:
             keep = "own" if self.selection == "own" else "5%"
+        if keep == "own" and signed is False:
+            raise OptionError(
+                f"{self.name} decides by signed score; an order by size would not be that of its own circuit",
+                hint="leave out --absolute (by=...), or say how much: --keep 5%",
+            )
         grows = keep != "own" and not keep.lstrip().startswith(">") and not per_position
         rule = asked(select or "top")
         if rule.rule.own_order and signed is not None:

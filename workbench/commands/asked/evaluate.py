@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,13 @@ def check_evaluation(asked: Evaluate, job: Job) -> None:
     if asked.full and job.out is None and str(asked.circuit).startswith(PREFIX):
         raise RunError(f"{asked.circuit} has no folder of yours beside it", hint="say where to: --out FOLDER")
     check_opening(**opening_of(case, asked))
+    usual = {f.name: f.default for f in fields(type(asked))}
+    for name in ("edges", "bootstraps", "refits"):
+        if not asked.full and getattr(asked, name) != usual[name]:
+            raise OptionError(
+                f"--{name} {getattr(asked, name)} is for what --full measures, which is not asked for",
+                hint="add --full",
+            )
     for name in asked.other_task:
         _check_other(name, full=asked.full)
 

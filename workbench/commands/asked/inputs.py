@@ -140,7 +140,13 @@ def check_model(name: str, *, offline: bool | None = None, revision: str | None 
 
     Raises:
         ModelError: if not. With a network the Hub is asked when the model is opened.
+        OptionError: for a revision of a model that has none.
     """
+    if revision is not None and zoo.locate(name).directory is not None:
+        raise OptionError(
+            f"--revision {revision} is a branch, tag or commit of a Hub model; {name} is none",
+            hint="leave out --revision",
+        )
     if zoo.locate(name).directory is None:
         from workbench.model import hub  # a third of a second
 

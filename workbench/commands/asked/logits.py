@@ -23,4 +23,9 @@ def check_logits(asked: Logits, job: Job) -> None:
     if asked.by not in get_args(By):
         raise unknown("way to take logits apart", asked.by, get_args(By), error=OptionError)
     value_named(asked.ablation)
+    if asked.no_effects and asked.ablation != "resample":
+        raise OptionError(
+            f"--ablation {asked.ablation} is of the effects that --no-effects leaves out",
+            hint="leave out one of the two",
+        )
     check_opening(**asked.opening())

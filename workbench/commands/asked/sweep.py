@@ -28,6 +28,11 @@ def check_sweep(asked: Sweep, job: Job) -> None:
     """
     if asked.plot is not None and asked.plot.suffix.lower() not in (".svg", ".png"):
         raise OptionError(f"cannot draw {asked.plot}", hint="use a file that ends in .svg or .png")
+    if asked.plot is not None and asked.shard is not None:
+        raise OptionError(
+            f"--plot {asked.plot} has nothing to draw: a shard is a part of the table",
+            hint="leave out --plot; workbench runs merge puts the shards together",
+        )
     said = {f.name: getattr(asked, f.name) for f in options_of(type(asked))}
     for kind, name, known in (
         ("parts", "parts", PARTS),
