@@ -177,6 +177,9 @@ def test_an_error_on_another_model_says_that_the_paper_needs_what_the_model_lack
     ):
         raise ModelError("no words", hint="-m zoo:vlm")
     assert told.value.hint == "workbench replicate pine -m zoo:kv has all of it; or -m zoo:vlm"
+    with pytest.raises(ModelError) as once, saying_what_lacks("pine", "zoo:marked", usual="zoo:kv"):
+        raise ModelError("no words", hint="-m zoo:kv")
+    assert once.value.hint == "workbench replicate pine -m zoo:kv has all of it"
     with pytest.raises(ModelError, match=r"^no words"), saying_what_lacks("pine", "zoo:kv", usual="zoo:kv"):
         raise ModelError("no words")
 

@@ -140,7 +140,7 @@ def saying_what_lacks(name: str, model: str, *, usual: str) -> Iterator[None]:
     except (ModelError, TaskError) as problem:
         if model == usual:
             raise
-        also = f"; or {problem.hint}" if problem.hint else ""
+        also = f"; or {problem.hint}" if problem.hint and usual not in problem.hint else ""
         raise type(problem)(
             f"{name} cannot be measured on {model}, which lacks something that it needs: {problem.message}",
             hint=f"workbench replicate {name} -m {usual} has all of it{also}",

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from workbench.core.errors import OptionError
 from workbench.view.bars import Bar
-from workbench.view.chart import Axis, Place, fitted, svg, tooltip, words
+from workbench.view.chart import Axis, Place, fitted, svg, tooltip, words, wrapped
 from workbench.view.text import number
 
-WIDTH, ROW, BAR = 320, 38, 13
+WIDTH, ROW, BAR, LINE = 320, 38, 13, 14
 COLORS = ("var(--positive, #256bad)", "var(--edge-node, #66707c)")
 
 
@@ -30,10 +30,12 @@ def few_bars_svg(bars: Sequence[Bar], *, unit: str, title: str) -> str:
     ends = [0.0, *(v for bar in drawn for v in bar[1:4] if math.isfinite(v))]
     to_x = Axis.of(ends, "").place(4.0, WIDTH - 52.0)
     parts = [part for i, bar in enumerate(drawn) for part in _bar(i, bar, to_x)]
-    high = ROW * len(drawn) + 24
-    parts.append(words(fitted(unit, WIDTH), 4, high - 8, kind="s"))
+    low = ROW * len(drawn) + 16
+    lines = wrapped(unit, WIDTH, most=2)
+    parts += [words(line, 4, low + LINE * i, kind="s") for i, line in enumerate(lines)]
+    high = low + 8 + LINE * max(len(lines) - 1, 0)
     zero = to_x(0.0)
-    parts.append(f'<path class="g" d="M{zero:.1f} 4V{high - 22}"/>')
+    parts.append(f'<path class="g" d="M{zero:.1f} 4V{low - 14}"/>')
     return svg("few-bars", parts, size=(WIDTH, high), title=title)
 
 
