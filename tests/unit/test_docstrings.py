@@ -43,3 +43,11 @@ def test_shares_of_the_rooms_do_not_fall():
 def test_a_lower_share_is_told():
     known = {"core": {"returns": 90, "verbs": 80}}
     assert worse({"core": {"returns": 91, "verbs": 79}}, known) == ["core: 79 % (verbs), 80 % is asked for"]
+
+
+def test_every_public_function_and_class_has_an_example_which_the_suite_runs():
+    names = [name for name in workbench.__all__ if callable(getattr(workbench, name))]
+    without = [name for name in names if ">>> " not in (inspect.getdoc(getattr(workbench, name)) or "")]
+    assert without == [
+        "replicate_all"
+    ]  # a paper takes seconds: `workbench replicate list` shows what there is

@@ -89,8 +89,8 @@ class Behavior:
     Example:
         >>> import workbench as wb
         >>> runs = wb.paired_runs(wb.open_model("zoo:ioi"), "ioi", n=4)
-        >>> runs.behavior.n, runs.behavior.metric
-        (4, 'logit-difference')
+        >>> runs.behavior.n, runs.behavior.metric, runs.behavior.finding  # four pairs decide nothing
+        (4, 'logit-difference', 'open')
     """
 
     metric: str

@@ -84,8 +84,11 @@ class Portrait(Shown, shown_in="workbench.heads.show.portrait", saved_in="workbe
 
     Example:
         >>> import workbench as wb
-        >>> len(wb.portrait(wb.open_model("zoo:ioi"), n=2).heads)
-        16
+        >>> portrait = wb.portrait(wb.open_model("zoo:ioi"), n=2)
+        >>> len(portrait.heads), portrait.title, [head for head, _ in portrait.top("induction", 2)]
+        (16, 'Heads of zoo:ioi', ['a3.h1', 'a3.h3'])
+        >>> portrait.to_dataframe().shape[0] == len(portrait.rows()), len(portrait.heatmaps()) > 10
+        (True, True)
     """
 
     model: str
