@@ -121,12 +121,12 @@ CLAIMS = {
         needs=[room(_hit(PLAIN), MOST, "{" + _hit(PLAIN) + ":.0%} are there without guidance")],
     ),
     "words": Control(
-        "objects land there more often than when the other object's words are guided",
+        "objects land in the region more often than when the other object's words are guided",
         above(_hit(GUIDED), _hit(WRONG)),
         why="the same loss on the words of the other object",
     ),
     "direction": Control(
-        "objects land there more often than by moves as long in random directions",
+        "objects land in the region more often than by moves as long in random directions",
         above(_hit(GUIDED), _hit(RANDOM)),
         why="a move of the same length in a random direction",
     ),

@@ -169,7 +169,7 @@ CLAIMS = {
         needs=TRAINED,
     ),
     "tied": OfTrainings(
-        "the reversed sigmoid beats that gate also with its gain tied, as in a state-space model",
+        "the reversed sigmoid beats a quasi-LSTM also with its gain tied, as in a state-space model",
         in_each(above, TIED, LSTM),
         why="the other reading of the exchange: a state-space model discretises both alike",
         where="as told by others, reconstructed",

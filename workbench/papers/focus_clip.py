@@ -108,7 +108,7 @@ CLAIMS = {
         needs=[READS, GAIN],
     ),
     "names, control": OfTrainings(
-        "more of them are named than with heat maps of other pictures",
+        "with the heat map more attributes are named than with heat maps of other pictures",
         in_each(above, GUIDED, DEALT),
         why="a second branch of any kind is a second loss; heat maps of other pictures show other places",
         where="a control of ours",
@@ -122,7 +122,7 @@ CLAIMS = {
         needs=[READS],
     ),
     "looks, control": OfTrainings(
-        "attention agrees more with that map than after heat maps of other pictures",
+        "attention agrees more with the subject's map than after maps of other pictures",
         in_each(above, f"agreement, {GUIDED}", f"agreement, {DEALT}"),
         why="as many patches are weighted in both",
         where="a control of ours",

@@ -149,7 +149,7 @@ CLAIMS = {
         needs=[INVENTS],
     ),
     "random": Control(
-        "chosen patches matter: descriptions name fewer such things than with as many random patches",
+        "chosen patches: descriptions name fewer absent things than with as many random patches",
         below(INVENTED_EDIT, INVENTED_RANDOM),
         why="random patches, drawn for every picture, get the same factors",
         needs=[INVENTS],

@@ -156,7 +156,7 @@ CLAIMS = {
         found=f"{{shown of mass, {SEES}}}; nothing is changed without a path: {{change without a path:g}}",
     ),
     "looks later": Extension(
-        "from the second layer on, where patches have seen it, attention moves to the asked object",
+        "from the second layer on, where patches saw the question, attention moves to its object",
         above(f"later mass, {SEES}", f"later mass, {BLIND}"),
         why="set after the first run, in which both best layers were the first and nothing can differ; judged on "
         "pictures that were drawn for it",

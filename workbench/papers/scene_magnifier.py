@@ -113,7 +113,7 @@ CLAIMS = {
         found=f"{{shown of {OWN}}}{CHOSEN}",
     ),
     "random": Control(
-        "magnified patches of that region raise accuracy more than those of a random region",
+        "magnified patches of the region looked at raise accuracy more than of a random region",
         above(OWN, RANDOM),
         why="windows of one size; what is looked at is all that differs",
         needs=[ANSWERS, GAIN],

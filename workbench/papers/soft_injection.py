@@ -154,7 +154,7 @@ CLAIMS = {
     "clean": _beats_examples(CLEAN, "soft", f"{BEATS} (clean examples)", "+0.10 to +0.14"),
     "misled": _beats_examples(MISLED, "soft", f"{BEATS} (misleading examples)", "+0.10 to +0.14"),
     "one prompt": _beats_examples(
-        MISLED, "one prompt", "it is better also with the embedding of a single prompt (misleading examples)",
+        MISLED, "one prompt", "soft injection from a single prompt is better than prompts, too (misleading examples)",
         "0.887 against 0.767",
     ),
     "others": Claim(

@@ -122,7 +122,7 @@ CLAIMS = {
         models=TRAININGS,
     ),
     "own mask": Control(
-        "the map follows the mask of its own picture more than that of another",
+        "the map of the target's words follows its own mask more than that of another picture",
         in_each(above, f"map, {ALL}", f"map beside another's mask, {ALL}"),
         why="masks of another picture",
         models=TRAININGS,

@@ -156,13 +156,13 @@ CLAIMS = {
         why="the truth about what is absent is exact",
     ),
     "random": Control(
-        "reinforcing them lowers hallucination more than reinforcing as many random heads of each layer",
+        "reinforcing these heads lowers hallucination more than as many random heads of each layer",
         below(LOUDER, RANDOM),
         why="any change of outputs may make a model say yes less often",
         needs=[ERRS],
     ),
     "fixed": OfHallucination(
-        "reinforcing them lowers hallucination more than reinforcing a fixed set of heads",
+        "reinforcing these heads lowers hallucination more than reinforcing a fixed set of heads",
         below(LOUDER, FIXED),
         paper="CHAIR_S 33.32 against 44.72",
         why="the fixed set has as many heads of each layer, those of the largest divergence on other pictures",
