@@ -55,6 +55,48 @@ def test_the_metric_is_the_sum_over_one_pass_for_each_token(model, runs):
     assert again.clean[::-1] == pytest.approx(runs.clean, abs=1e-5)
 
 
+BOTH = [
+    ("Mary and John went to the store", "John and Mary went to the store", " and Mary gave", " drink"),
+    ("Mary gave a drink", "John gave a drink", " to", " to the store"),
+]
+
+
+def test_the_difference_is_one_pass_for_each_token_of_both_answers(model):
+    runs = wb.paired_runs(model, BOTH, metric="answer-logprob-difference")
+    sides = [
+        [(spelled(model, p[side], p[2]), spelled(model, p[side], p[3])) for p in BOTH] for side in (0, 1)
+    ]
+    for own, found in zip(sides, (runs.clean, runs.corrupted), strict=True):
+        rows = [value for right, wrong in own for value in (2 * right[0], -2 * wrong[0])]
+        assert found.tolist() == pytest.approx(rows, abs=1e-4)
+        assert found.mean() == pytest.approx(sum(r[0] - w[0] for r, w in own) / 2, abs=1e-4)
+    assert runs.right.tolist() == [x for right, wrong in sides[0] for x in (right[1], not wrong[1])]
+    assert runs.pairs.pairs.clusters == (0, 0, 1, 1) and runs.n_pairs == 4  # two rows are one draw
+    alone = [
+        wb.ablate(wb.paired_runs(model, pairs, metric="answer-logprob"), ["a1.h2"]).mean[0]
+        for pairs in (BOTH, [(a, b, wrong, right) for a, b, right, wrong in BOTH])
+    ]
+    assert wb.ablate(runs, ["a1.h2"]).mean[0] == pytest.approx(alone[0] - alone[1], abs=1e-4)
+    scores = wb.score(runs, "eap")
+    assert wb.faithfulness(scores.top(scores.graph.n_edges), runs).faithfulness == pytest.approx(1, abs=1e-4)
+
+
+def test_pairs_without_two_answers_are_dropped_with_the_reason_and_other_readings_refused(model, runs):
+    bare = {"id": "bare", "clean": BOTH[0][0], "corrupted": BOTH[0][1], "correct": [" drink"]}
+    more = {**bare, "id": "more", "incorrect": [" to", " store"]}
+    unknown = {**bare, "id": "unknown", "incorrect": [" zyx"]}
+    given = [*wb.as_pairs(BOTH), *wb.as_pairs([bare, more, unknown])]
+    found = wb.paired_runs(model, given, metric="answer-logprob-difference")
+    assert found.n_pairs == 4 and [drop.id for drop in found.pairs.dropped] == ["bare", "more", "unknown"]
+    assert "0 incorrect answers; two whole answers need exactly one" in found.pairs.dropped[0].reason
+    assert "zyx" in found.pairs.dropped[2].reason
+    for pairs, metric in ((runs.pairs, "answer-logprob-difference"), (found.pairs, "answer-logprob")):
+        with pytest.raises(OptionError, match="cannot be taken on these pairs"):
+            wb.paired_runs(model, pairs, metric=metric)
+    with pytest.raises(OptionError, match="cannot be taken on these pairs"):
+        wb.paired_runs(model, found.pairs, metric="logit-difference")
+
+
 def test_ablating_a_head_is_the_hook_at_prompt_and_answer(model, runs):
     """Clean prompt and answer, with the head of the corrupted prompt and the same answer."""
     name, expected = "blocks.1.attn.hook_z", []

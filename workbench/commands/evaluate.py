@@ -286,7 +286,7 @@ def _found_on(case: CircuitCase, runs: PairedRuns) -> tuple[PairedRuns | None, s
         again = paired_runs(
             runs.model,
             case.task,
-            n=known["n_pairs"] + known.get("n_dropped", 0),
+            n=known["n_pairs"] // (2 if metric.whole_answers == "both" else 1) + known.get("n_dropped", 0),
             seed=known["seed"],
             split=known["split"],
             corruption=known.get("corruption") or None,

@@ -19,6 +19,7 @@ from workbench.core.source_digest import function_digest, sources_of_plugin
 from workbench.engine.answers import Answers
 from workbench.engine.metric_names import EXAMPLE, METRICS, file_and_function, named_in_a_file
 from workbench.engine.user_function import MetricFunction, attributes_of, checked
+from workbench.tasks.two_answers import WholeAnswers
 
 Logits = Float[Tensor, "pair *pos d_vocab"]
 Values = Float[Tensor, "pair"]
@@ -36,7 +37,8 @@ class Metric:
         fn: ``(logits, answers, clean) -> (pair,)``; never averages.
         differentiable: Whether gradients of it mean anything.
         reads_answers_only: Whether the logits of all other tokens leave it as it is, so that they need not be there.
-        whole_answers: Whether it reads an answer token by token: answers may then be several tokens long.
+        whole_answers: Whether it reads an answer token by token: answers may then be several tokens long. ``"both"``:
+            the incorrect answer too; each pair is then two rows, whose values are twice what each answer adds.
         describe: The definition in one line.
         source: For a user's function: its file and the start of the file's SHA-256.
     """
@@ -49,7 +51,7 @@ class Metric:
     fn: MetricFunction = field(repr=False)
     differentiable: bool = True
     reads_answers_only: bool = False
-    whole_answers: bool = False
+    whole_answers: WholeAnswers = False
     describe: str = ""
     source: str = ""
 
@@ -181,11 +183,57 @@ def answer_logprob(
     return found.masked_fill(~answers.correct_mask, 0).sum(1)
 
 
+def logprob_difference(
+    logits: Float[Tensor, "pair pos d_vocab"], answers: Answers, clean: Tensor | None = None
+) -> Float[Tensor, " pair"]:
+    """Summed log-probability of the whole correct answer minus that of the incorrect one, in nats, as two rows a pair.
+
+    A row is followed by one of the two answers: its value is twice that answer's log-probability, with a minus for the
+    incorrect one. So the mean over rows is the mean difference over pairs; the two rows count as one draw.
+
+    Raises:
+        OptionError: if the answers were not read as two whole answers.
+    """
+    if answers.read_at is None or not (answers.correct_mask.any(1) | answers.incorrect_mask.any(1)).all():
+        raise _not_spelled("answer-logprob-difference")
+    signs = ((2, answers.correct, answers.correct_mask), (-2, answers.incorrect, answers.incorrect_mask))
+    return sum(
+        (sign * _logprob(logits, answers.read_at, *side) for sign, *side in signs), logits.new_zeros(())
+    )
+
+
+def _logprob(logits: Tensor, read_at: Tensor, tokens: Tensor, mask: Tensor) -> Float[Tensor, " pair"]:
+    """The log-probability of one answer of each row; 0 where the row has none of this side."""
+    rows = torch.arange(len(logits), device=logits.device)[:, None]
+    picked = logits[rows, read_at[:, : tokens.shape[1]]].log_softmax(-1)
+    return picked.gather(2, tokens[..., None]).squeeze(2).masked_fill(~mask, 0).sum(1)
+
+
 def spelled_rightly(logits: Float[Tensor, "pair pos d_vocab"], answers: Answers) -> Float[Tensor, " pair"]:
-    """Return 1 where every token of the whole answer has the highest logit in its turn, as greedy decoding picks it."""
-    picked, tokens = _spelled(logits, answers)
-    best = (picked.argmax(-1) == tokens) | ~answers.correct_mask
-    return _where_finite(picked.flatten(1), best.all(1).to(logits.dtype))
+    """Return 1 where every token of the whole answer has the highest logit in its turn, as greedy decoding picks it.
+
+    A row that is followed by an incorrect answer is right where greedy decoding does not give that answer.
+    """
+    if answers.read_at is None:
+        raise _not_spelled("answer-logprob")
+    rows = torch.arange(len(logits), device=logits.device)[:, None]
+    best = logits[rows, answers.read_at].argmax(-1)
+    right, wrong = (
+        ((best[:, : tokens.shape[1]] == tokens) | ~mask).all(1)
+        for tokens, mask in (
+            (answers.correct, answers.correct_mask),
+            (answers.incorrect, answers.incorrect_mask),
+        )
+    )
+    found = torch.where(answers.correct_mask.any(1), right, ~wrong)
+    return _where_finite(logits[rows, answers.read_at].flatten(1), found.to(logits.dtype))
+
+
+def _not_spelled(metric: str) -> OptionError:
+    return OptionError(
+        f"the answers were read as one token each; {metric} reads them token by token",
+        hint=f'give pairs as text: paired_runs(model, pairs, metric="{metric}")',
+    )
 
 
 def _spelled(
@@ -193,10 +241,7 @@ def _spelled(
 ) -> tuple[Float[Tensor, "pair k d_vocab"], Int[Tensor, "pair k"]]:
     """The logits that predict the tokens of each answer, and these tokens."""
     if answers.read_at is None:
-        raise OptionError(
-            "the answers were read as one token each; answer-logprob reads them token by token",
-            hint='give pairs as text: paired_runs(model, pairs, metric="answer-logprob")',
-        )
+        raise _not_spelled("answer-logprob")
     rows = torch.arange(len(logits), device=logits.device)[:, None]
     return logits[rows, answers.read_at], answers.correct
 
@@ -272,6 +317,7 @@ for _made in (
     _metric("kl", "nats", -1, kl, needs_clean=True),
     _metric("nll", "nats", -1, nll),
     _metric("answer-logprob", "nats", 1, answer_logprob, reads="all", whole_answers=True),
+    _metric("answer-logprob-difference", "nats", 1, logprob_difference, reads="all", whole_answers="both"),
     _metric("accuracy", "fraction", 1, accuracy, differentiable=False),
     _metric("rank", "rank", -1, rank, differentiable=False),
     _metric("embedding-similarity", "cosine", 1, embedding_similarity, needs_clean=True, reads="all"),

@@ -22,6 +22,7 @@ from workbench.tasks.fit import N_PAIRS, fit_pairs
 from workbench.tasks.in_memory import given_pairs
 from workbench.tasks.pairs import Pair, Pairs
 from workbench.tasks.reading import is_file
+from workbench.tasks.two_answers import WholeAnswers
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -93,7 +94,7 @@ def paired_runs(
     if isinstance(task, AlignedPairs):
         _require_as_read(task, bos=bos, chat=chat)
         return PairedRuns(model, task, **how)
-    whole = chosen is not None and chosen.whole_answers
+    whole: WholeAnswers = False if chosen is None else chosen.whole_answers
     manner: dict[str, Any] = {"bos": bos, "chat": chat}
     if not isinstance(task, str | Path) or is_file(str(task)):
         if options:
@@ -102,7 +103,8 @@ def paired_runs(
                 hint="leave them out, or name a task",
             )
         given = given_pairs(task, n=n, seed=seed, corruption=corruption)
-        whole = whole or (chosen is None and metric_from_file(given.metric).whole_answers)
+        if chosen is None:
+            whole = metric_from_file(given.metric).whole_answers
         return PairedRuns(model, align_to(model, given, whole_answers=whole, **manner), **how)
     reading = reading_of_model(model).asked(whole_answers=whole, **manner)
     aligned = fit_pairs(

@@ -40,7 +40,8 @@ from workbench.model.settings import BATCH_TOKENS
 from workbench.model.sight import sight_of
 from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.pairs import Pairs
-from workbench.tasks.whole_answers import single, whole
+from workbench.tasks.two_answers import WholeAnswers
+from workbench.tasks.whole_answers import as_read_by
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -100,7 +101,7 @@ class PairedRuns(Passes, Shown, shown_in="workbench.engine.show"):
         chosen = get_metric(metric_from_file(named.metric) if metric is None else metric)
         if not isinstance(pairs, AlignedPairs):
             pairs = align_to(model, pairs, whole_answers=chosen.whole_answers)
-        self.pairs = whole(pairs) if chosen.whole_answers else single(pairs, chosen.name)
+        self.pairs = as_read_by(pairs, chosen.name, chosen.whole_answers)
         if self.pairs.captions and not isinstance(model, Sealed) and not is_captioned(model):
             model = captioned(model)
         found = model.wiring if isinstance(model, Sealed) else wiring(model)
@@ -403,14 +404,14 @@ def align_to(
     minimum: int = 1,
     bos: bool | None = None,
     chat: bool = False,
-    whole_answers: bool = False,
+    whole_answers: WholeAnswers = False,
 ) -> AlignedPairs:
     """Align pairs with a model's tokenizer, BOS and context length.
 
     Args:
         bos: Whether a token that starts a prompt comes first; by default as the model reads.
         chat: Put every prompt into the model's chat template, as the user's message.
-        whole_answers: Correct answers may have several tokens.
+        whole_answers: Correct answers may have several tokens; ``"both"``: incorrect answers too, as rows of their own.
 
     Raises:
         TaskError: if the model has no tokenizer, or too few pairs align.

@@ -20,6 +20,7 @@ from workbench.tasks.picture_ids import PictureAligner
 from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.prompt_tokens import Drop
 from workbench.tasks.token_ids import Aligner, require_whole
+from workbench.tasks.two_answers import WholeAnswers, doubled, why_not
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,8 +91,8 @@ class AlignedPairs(Shown, shown_in="workbench.tasks.show"):
             the pair. Where a region is elsewhere in the other picture, it is at both places. Empty without pictures.
         captions: Captions of each pair that its picture is compared with; empty where a model compares none.
         read_at: Of pairs with whole answers: the token index after which each token of ``correct``, which then is one
-            answer in its order, comes next. Both prompts are followed by all its tokens but the last. Empty where every
-            answer is one token.
+            answer in its order, comes next (of ``incorrect``, in the second row of a pair with two whole answers). Both
+            prompts are followed by all its tokens but the last. Empty where every answer is one token.
         chat: Whether the prompts stand in the model's chat template.
     """
 
@@ -200,7 +201,7 @@ def align(
     other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
     sight: Sight | None = None,
-    whole_answers: bool = False,
+    whole_answers: WholeAnswers = False,
     chat: bool = False,
     minimum: int = 1,
 ) -> AlignedPairs:
@@ -225,7 +226,8 @@ def align(
         other_inputs: Token ids that stand for something else than text, and for what: pairs with one are dropped.
         outputs: Where answers are looked up; by default any token will do.
         whole_answers: A correct answer may have several tokens; both prompts are followed by all of them but the last.
-            A pair needs exactly one, and its incorrect ones are not read.
+            A pair needs exactly one, and its incorrect ones are not read. ``"both"``: each pair is two rows of one id,
+            followed by the correct and by the incorrect answer; it needs exactly one of each.
         chat: Put every prompt into the tokenizer's chat template, as the user's message.
         minimum: Fewest pairs that must be left.
 
@@ -238,12 +240,17 @@ def align(
             hint="open the model with a tokenizer that defines bos_token, or use prepend_bos=False (--bos off)",
         )
     of_text: dict[str, Any] = {"n_ctx": n_ctx, "special_tokens": special_tokens, "d_vocab": d_vocab}
-    of_text |= {"prepend_bos": prepend_bos, "other_inputs": other_inputs, "whole_answers": whole_answers}
+    of_text |= {"prepend_bos": prepend_bos, "other_inputs": other_inputs}
+    of_text["whole_answers"] = bool(whole_answers)
     shown = in_chat_template(pairs, tokenizer) if chat else pairs
     work = _aligner(tokenizer, sight, outputs, of_text)
     if whole_answers:
         require_whole(work, outputs, special_tokens=special_tokens)
-    found = replace(_aligned(shown, work, prepend_bos=prepend_bos), chat=chat)
+    if whole_answers == "both":
+        found = _two_rows(shown, _aligned(doubled(shown), work, prepend_bos=prepend_bos))
+    else:
+        found = _aligned(shown, work, prepend_bos=prepend_bos)
+    found = replace(found, chat=chat)
     if len(found) < minimum:
         raise too_few(found, minimum, hint=_hint(found))
     return found
@@ -296,6 +303,33 @@ def _aligned(
         sets=tuple(sets) if any(sets) else (),
         captions=() if beside is None else tuple(map(beside, kept)),
         read_at=tuple(map(_read_at, correct, positions)) if getattr(work, "whole_answers", False) else (),
+    )
+
+
+def _two_rows(pairs: Pairs, found: AlignedPairs) -> AlignedPairs:
+    """Of pairs that were read twice, those whose both rows align; the tokens of the second row are incorrect."""
+    at: dict[str, list[int]] = {}
+    for i, pair in enumerate(found.pairs):
+        at.setdefault(pair.id, []).append(i)
+    first = {drop.id: drop for drop in reversed(found.dropped)}
+    kept: list[int] = []
+    dropped = []
+    for pair in pairs:
+        rows = at.get(pair.id, [])
+        kind, reason = why_not(pair, [found.correct[i] for i in rows])
+        if not kind:
+            kept += rows
+        elif pair.id in first and len(pair.incorrect) == 1:
+            dropped.append(first[pair.id])
+        else:
+            dropped.append(Dropped(id=pair.id, reason=reason, words=pair.incorrect, kind=kind))
+    two = found.subset(kept)
+    right = [(tokens, ()) if i % 2 == 0 else ((), tokens) for i, tokens in enumerate(two.correct)]
+    return replace(
+        two,
+        correct=tuple(one for one, _ in right),
+        incorrect=tuple(other for _, other in right),
+        dropped=tuple(dropped),
     )
 
 

@@ -13,6 +13,7 @@ from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.pictures.sight import Sight
 from workbench.tasks.registry import Option, get_task, make_pairs
+from workbench.tasks.two_answers import WholeAnswers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ def fit_pairs(
     other_inputs: Mapping[int, str] = MappingProxyType({}),
     outputs: Outputs = ANY_TOKEN,
     sight: Sight | None = None,
-    whole_answers: bool = False,
+    whole_answers: WholeAnswers = False,
     chat: bool = False,
     minimum: int = 1,
     n: int = 100,

@@ -11,12 +11,24 @@ from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.outputs import ANY_TOKEN, Outputs
 from workbench.tasks.pairs import Pairs
 from workbench.tasks.pictures.sight import Sight
+from workbench.tasks.two_answers import WholeAnswers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 WHOLE = "answer-logprob"  # the metric that reads an answer token by token
+_WHOLE: dict[str, WholeAnswers] = {WHOLE: True, f"{WHOLE}-difference": "both"}
+
+
+def whole_of(metric: str) -> WholeAnswers:
+    """Say whether a metric of ours reads answers token by token, without torch.
+
+    Example:
+        >>> [whole_of(name) for name in ("kl", "answer-logprob", "answer-logprob-difference")]
+        [False, True, 'both']
+    """
+    return _WHOLE.get(metric, False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +57,7 @@ class Reading:
     other_inputs: Mapping[int, str] = field(default_factory=dict)
     outputs: Outputs = ANY_TOKEN
     sight: Sight | None = None
-    whole_answers: bool = False
+    whole_answers: WholeAnswers = False
     chat: bool = False
 
     @property
@@ -54,7 +66,9 @@ class Reading:
         names = ("prepend_bos", "n_ctx", "special_tokens", "d_vocab", "other_inputs", "outputs", "sight")
         return {name: getattr(self, name) for name in (*names, "whole_answers", "chat")}
 
-    def asked(self, *, bos: bool | None = None, chat: bool = False, whole_answers: bool = False) -> Reading:
+    def asked(
+        self, *, bos: bool | None = None, chat: bool = False, whole_answers: WholeAnswers = False
+    ) -> Reading:
         """Return the same reading with what somebody asks for in place of what is usual.
 
         Args:
@@ -79,5 +93,5 @@ def is_file(task: str) -> bool:
 
 def align_for(pairs: Pairs, reading: Reading, *, minimum: int = 1) -> AlignedPairs:
     """Pairs as a model reads them; answers token by token where their own metric does."""
-    asked = replace(reading, whole_answers=reading.whole_answers or pairs.metric == WHOLE)
+    asked = replace(reading, whole_answers=reading.whole_answers or whole_of(pairs.metric))
     return align(pairs, asked.tokenizer, minimum=minimum, **asked.options)

@@ -6,6 +6,26 @@ from dataclasses import replace
 
 from workbench.core.errors import OptionError, TaskError
 from workbench.tasks.alignment import AlignedPairs
+from workbench.tasks.two_answers import WholeAnswers
+
+
+def as_read_by(pairs: AlignedPairs, metric: str, whole_answers: WholeAnswers) -> AlignedPairs:
+    """Return pairs as a metric reads them.
+
+    Raises:
+        OptionError: if they were read in another way, which this metric cannot mean.
+        TaskError: if a pair has several correct answers where one is read token by token.
+    """
+    two = bool(pairs.read_at) and not all(pairs.correct)
+    if two != (whole_answers == "both"):
+        read = "with two whole answers" if two else "without their incorrect answers, or for one token"
+        raise OptionError(
+            f"metric {metric} cannot be taken on these pairs, which were read {read}",
+            hint=f'give the pairs as text: paired_runs(model, pairs, metric="{metric}"); --metric {metric}',
+        )
+    if two:
+        return pairs
+    return whole(pairs) if whole_answers else single(pairs, metric)
 
 
 def whole(pairs: AlignedPairs) -> AlignedPairs:

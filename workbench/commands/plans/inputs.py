@@ -15,7 +15,7 @@ from workbench.model.outline import Outline, outline
 from workbench.tasks.alignment import AlignedPairs, align
 from workbench.tasks.fit import N_PAIRS, fit_pairs
 from workbench.tasks.in_memory import given_pairs
-from workbench.tasks.reading import WHOLE, is_file
+from workbench.tasks.reading import is_file, whole_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,9 @@ def _aligned(opening: Opening) -> AlignedPairs:
     drawn: dict[str, Any] = {"seed": opening.seed, "corruption": opening.corruption}
     given = given_pairs(task, n=opening.limit, **drawn) if is_file(task) else None
     metric = opening.metric or (given.metric if given is not None else "")
-    reading = usual.asked(whole_answers=metric == WHOLE, **opening.manner)
+    reading = usual.asked(
+        whole_answers=whole_of(metric if isinstance(metric, str) else metric.name), **opening.manner
+    )
     if given is not None:
         return align(given, reading.tokenizer, **reading.options)
     typed = chosen_options(task, opening.task_options)
