@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from workbench.bench.settings import parse_variant
 from workbench.commands.asked.evaluate import check_evaluation
 from workbench.commands.asked.logits import check_logits
 from workbench.commands.asked.sweep import check_sweep
@@ -18,7 +19,10 @@ from workbench.commands.forms.sweep import Ablate, Patch
 from workbench.commands.sweep import patch
 from workbench.core.command import named_values
 from workbench.core.job import Job
+from workbench.edits.making import make_edit
+from workbench.masks.mask_words import named_mask
 from workbench.tasks.registry import get_task, parse_options
+from workbench.tasks.scenes.parse import scene_of
 
 ON_IOI = {"model": "zoo:ioi", "task": "ioi", "limit": 2}
 
@@ -65,6 +69,12 @@ WRONG = {
     "place of a knock-out": lambda runs, scores: wb.knock_outs(["a0.h0@S2"], "end", "S2"),
     "input of a knock-out": lambda runs, scores: wb.knock_outs(["a0.h0<q>"], "end", "S2"),
     "two values": lambda runs, scores: named_values(["steps=3", "steps=4"]),
+    "two values of an edit": lambda runs, scores: make_edit(
+        "rows", ["heads=a0.h0", "operation=drop", "keys=0", "keys=1"]
+    ),
+    "two values of a mask": lambda runs, scores: named_mask("window:width=3,width=4"),
+    "two values of a variant": lambda runs, scores: parse_variant("eap-ig:steps=2:steps=3"),
+    "two values of a picture": lambda runs, scores: scene_of("7/12?0.colour=red&0.colour=blue"),
     "two values of a task": lambda runs, scores: parse_options(
         get_task("induction"), ["period=5", "period=6"]
     ),

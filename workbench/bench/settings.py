@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from workbench.core.errors import OptionError, check_numbers, unknown
+from workbench.core.errors import OptionError, check_numbers, expect_once, unknown
 from workbench.methods.registry import METHODS, get_method
 from workbench.model.builtin import locate
 from workbench.model.known_circuits import load_truth
@@ -56,11 +56,12 @@ def parse_variant(text: str) -> Variant:
         {'steps': 20}
     """
     name, *parts = text.strip().split(":")
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for part in parts:
         key, equals, value = part.partition("=")
         if not equals:
             raise OptionError(f"cannot read {part!r} of {text!r}", hint=f"write {name}:option=value")
+        expect_once(key, chosen)
         try:
             chosen[key] = json.loads(value)
         except ValueError:

@@ -206,10 +206,13 @@ def expect_once(name: str, seen: Container[str]) -> None:
         >>> expect_once("steps", {"steps": 3})
         Traceback (most recent call last):
         workbench.core.errors.OptionError: option steps is given twice; once is expected
-          hint: leave one of the two out
+          hint: leave one of the two out, or write several values with commas between them
     """
     if name in seen:
-        raise OptionError(f"option {name} is given twice; once is expected", hint="leave one of the two out")
+        raise OptionError(
+            f"option {name} is given twice; once is expected",
+            hint="leave one of the two out, or write several values with commas between them",
+        )
 
 
 def in_one_line(problem: BaseException, most: int = 300) -> str:

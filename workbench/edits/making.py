@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from inspect import Parameter
 from typing import Any
 
-from workbench.core.errors import OptionError, RunError, check_numbers, unknown
+from workbench.core.errors import OptionError, RunError, check_numbers, expect_once, unknown
 from workbench.edits.edit import EDITS, ModelEdit, heads_among
 from workbench.edits.stacked import Stack
 from workbench.model.outline import outline
@@ -44,7 +44,10 @@ def make_edit(
     if kind not in EDITS or not (made := EDITS.get(kind)).from_words:
         able = [name for name, known in EDITS.items() if known.from_words]
         raise unknown("edit that words can make", kind, able, error=OptionError)
-    given = dict(_name_and_value(text) for text in settings)
+    given: dict[str, str] = {}
+    for name, text in map(_name_and_value, settings):
+        expect_once(name, given)
+        given[name] = text
     own = made.takes(given)
     for name in given:
         if name not in own:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.errors import OptionError, unknown
+from workbench.core.errors import OptionError, expect_once, unknown
 from workbench.masks.registry import CONTENT_MASKS, MASKS, check_counts
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def named_mask(text: str) -> NamedMask:
             option, value = next(iter(takes)), part
         if option not in takes:
             raise unknown(f"option of mask {name}", option, takes, error=OptionError)
+        expect_once(option, given)
         given[option] = _read(name, option, value, takes[option])
     for option, parameter in takes.items():
         if parameter.default is parameter.empty and option not in given:
