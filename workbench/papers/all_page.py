@@ -57,6 +57,7 @@ WORDS_USED = {
     "A minus B above 0, interval included": "the whole interval of the difference lies above 0, not the number alone",
     "p": "how often chance alone gives a number as large; a rule with p wants less than 0.05",
     "training 1, training 2": "two trainings from different starts; a claim about a training must hold in each",
+    "on this model, on 2 models": "how far a verdict reaches: it is of one model, or of two trainings",
     "arm": "one of several trainings that are compared, from the same start and on the same batches",
     "dealt": "given at random to others of the same kind, as cards are: a control",
     "frozen": "not trained further",
@@ -65,6 +66,8 @@ WORDS_USED = {
     "look": "the weight of attention from a token or patch to another",
     "binding, intact": "painted pictures: each colour is on its own shape; each object is whole",
     "nats": "unit of loss, entropy and log probability (natural logarithm); 0.69 nats are one bit",
+    "lift": "weight on a place beside what it would have if all places had the same; 1 is even",
+    "intersection over union": "how well two areas overlap: 0 is not at all, 1 is the same area",
     "AUROC": "how well a number tells two groups apart: 0.5 is chance, 1 is perfect",
     "IOI": "naming the indirect object: When Mary and John went to the store, John gave a drink to -> Mary",
 }
@@ -160,7 +163,7 @@ def _overview(found: Results) -> str:
         f"{len(told)} papers with {holds + fails + cannot} claims: {holds} hold, {fails} fail, and {cannot} cannot be "
         f"tested here. Of those {cannot}, {cannot - sum(lack)} need what cannot be had here, and for {sum(lack)} "
         "something was lacking in this run, such as room to gain. These are undecided; those that hold or fail are "
-        "decided. Time is of the processor."
+        "decided. Minutes are those of the processor."
     )
     titles = {result.name: title_of(result) for result in found.results}
     rows = [{**row, "paper": titles[str(row["paper"])]} for row in time_rows(found)]
