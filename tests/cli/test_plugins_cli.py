@@ -199,33 +199,17 @@ def test_the_bench_has_an_installed_method(lab, run):
     assert {"plugin": "lab-extras", "version": "0.3"} in json.loads(Path("b/run.json").read_text())["plugins"]
 
 
-def test_processes_of_the_bench_know_the_plug_ins_that_were_named(mine, run):
-    line = [
-        "bench",
-        "discovery",
-        "--methods",
-        "eap-between",
-        "--truth",
-        "zoo:truth-induction,zoo:truth-count",
-    ]
-    more = [
-        "--tasks",
-        "none",
-        "--levels",
-        "node",
-        "-n",
-        "2",
-        "--seeds",
-        "1",
-        "--workers",
-        "2",
-        "-o",
-        "b",
-        "--json",
-    ]
-    code, out, err = run(*line, *more, "--plugin", "method.py")
-    assert code == 0, err
-    assert {row["method"] for row in json.loads(out)["truth"]} == {"eap-between"}
+def test_processes_of_the_bench_know_the_plug_ins_that_were_named_and_find_what_one_process_finds(mine, run):
+    line = ["bench", "discovery", "--methods", "eap-between,random", "--plugin", "method.py", "--json"]
+    line += ["--truth", "zoo:truth-induction,zoo:truth-greater", "--tasks", "none", "-n", "4", "--seeds", "2"]
+    found = []
+    for workers in ("1", "2"):
+        code, out, err = run(*line, "--workers", workers, "-o", workers)
+        assert code == 0, err
+        cells = json.loads(out)["truth"]
+        found.append([{k: v for k, v in c.items() if not k.endswith("seconds")} for c in cells])
+    assert found[0] == found[1] and {row["method"] for row in found[1]} == {"eap-between", "random"}
+    assert len(found[0]) == 8 and all(row["status"] == "done" for row in found[0])
 
 
 def test_replicate_all_has_an_installed_paper(lab, run, monkeypatch):

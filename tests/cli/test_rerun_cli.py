@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_every_command_is_here_but_the_one_that_takes_a_minute():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_record_of_before_is_run_again(name, run, tmp_path):
+def test_a_record_of_before_is_run_again(name, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # else the bench starts a process for its only model
     if name == "edit measure":
         settings = ["--set", "heads=a0.h0", "--set", "operation=drop", "--set", "keys=0"]
         assert run("edit", "make", "rows", *settings, "-o", "edit")[0] == 0

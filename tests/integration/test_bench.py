@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -247,18 +247,6 @@ def test_too_many_passes_is_a_reason_and_threads_come_back(tmp_path):
     cell = cell_of(bench_discovery(settings, tmp_path), "truth", "exact")
     assert cell["status"] == "left out" and "more than 5" in cell["reason"]
     assert torch.get_num_threads() == before
-
-
-@pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path):
-    settings = replace(
-        SMALL, methods=("random",), tasks=(), truths=("zoo:truth-induction", "zoo:truth-greater")
-    )
-    one, two = (bench_discovery(settings, tmp_path / str(w), workers=w).document["truth"] for w in (1, 2))
-    timeless = [
-        [{k: v for k, v in c.items() if not k.endswith("seconds")} for c in cells] for cells in (one, two)
-    ]
-    assert timeless[0] == timeless[1] and len(one) == 4
 
 
 @pytest.mark.slow

@@ -341,7 +341,8 @@ def test_an_evaluation_has_a_record_beside_that_of_its_circuit(found, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_bench_in_shards_measures_every_cell_once(tmp_path):
+def test_a_bench_in_shards_measures_every_cell_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # else two processes are started for what is measured
     settings = Settings(
         methods=("attribution-patching", "magnitude"),
         truths=("zoo:truth-induction", "zoo:truth-count"),

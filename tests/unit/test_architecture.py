@@ -19,6 +19,7 @@ from pathlib import Path
 from importlinter.cli import lint_imports
 
 import workbench
+from tests import forks
 from workbench.circuits.graph import Graph, GraphShape
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +218,8 @@ def test_public_names_load_and_none_is_a_module():
         "import workbench as w\nfor n in w.__all__: getattr(w, n)\n"
         "import types\nbad = [n for n in w._HOME if isinstance(getattr(w, n), types.ModuleType)]\nassert not bad, bad"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    done = forks.run(["-c", code])
+    assert done.returncode == 0, done.stderr
 
 
 def paths_named(page: Path = DOC) -> list[str]:
