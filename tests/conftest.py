@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,6 +24,9 @@ from hypothesis import HealthCheck, settings
 from jaxtyping import config
 
 from tests.shapes import install
+
+# jsonschema builds parsers of addresses in all scripts with it, two seconds in each worker; no test checks those.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 # Shapes are checked at every call of a test; the fixture ``unchecked`` is for tests that give wrong ones.
 SHAPES_CHECKED = ("workbench",)

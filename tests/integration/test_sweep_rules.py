@@ -228,10 +228,10 @@ def test_an_error_inside_a_hook_leaves_the_model_as_it_was(runs_of):
 
 def tensors() -> int:
     gc.collect()
-    return sum(1 for o in gc.get_objects() if isinstance(o, torch.Tensor))
+    # by its type: isinstance asks proxies for their class, which import modules for it
+    return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
 
 
-@pytest.mark.filterwarnings("ignore")  # looking at every object of the process wakes old deprecations
 def test_repeated_calls_do_not_grow(runs_of):
     """No tensor and no hook stays behind, also not in the runs' own caches."""
     runs = runs_of("gpt2", pairs=mini_pairs(2))

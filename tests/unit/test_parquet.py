@@ -19,12 +19,14 @@ def test_a_table_is_read_whole_and_as_it_is(tmp_path):
     assert read_table(tmp_path / "t.parquet", what="a table").equals(whole, check_metadata=True)
 
 
-@pytest.mark.parametrize("column", [[0.0] * 1000, ["x" * 5000] * 1000, [[0.0] * 50] * 1000])
-def test_few_kilobytes_that_unpack_to_gigabytes_are_refused(column, tmp_path):
+@pytest.mark.parametrize(
+    ("column", "times"), [([0.0] * 1000, 1000), (["x" * 5000] * 1000, 100), ([[0.0] * 50] * 1000, 300)]
+)
+def test_few_kilobytes_that_unpack_to_gigabytes_are_refused(column, times, tmp_path):
     path, rows = tmp_path / "t.parquet", pa.table({"a": column})
     with pq.ParquetWriter(path, rows.schema) as writer:
         for _ in range(9):
-            writer.write_table(pa.concat_tables([rows] * 1000))
+            writer.write_table(pa.concat_tables([rows] * times))
     assert path.stat().st_size < 2_000_000
     with pytest.raises(RunError, match=r"unpacks to .* at most .* MB is read"):
         read_table(path, what="a table")

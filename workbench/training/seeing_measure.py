@@ -89,6 +89,8 @@ class Eyes:
         for _ in range(longest):
             said = self.answers(pixels, texts)
             texts = [f"{text} {word}" for text, word in zip(texts, said, strict=True)]
+            if all(" ." in text for text in texts):
+                break
         return [text.removeprefix(DESCRIBE).partition(" .")[0].split() for text in texts]
 
 
