@@ -62,7 +62,7 @@ def test_a_model_that_an_example_changed_is_opened_anew():
     next(first.parameters()).data.mul_(2)
     second = open_once("zoo:truth-induction")
     assert second is not first and open_once("zoo:truth-induction") is second
-    second.hook_dict["blocks.0.hook_mlp_out"].add_hook(lambda value, hook: None)
+    next(iter(second.hook_dict.values())).add_hook(lambda value, hook: None)
     assert open_once("zoo:truth-induction") is not second
 
 
