@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from tests.mini import mini_pairs
 from workbench.core.errors import OptionError
 from workbench.core.stats.intervals import pair_resamples
+from workbench.evaluate.exact_sample import compare_with_exact
 from workbench.methods.by_name import score
 from workbench.methods.ensemble import combined, scaled
 
@@ -32,6 +34,12 @@ def test_ensembles_are_made_of_their_methods(runs_of):
     both = score(runs, "ensemble", of=("eap", "eap-ig"))
     assert both.values[both.candidates] == pytest.approx(combined(rows, "mean"))
     assert both.unit == "share of all scores" and both.passes == sum(found.passes for found in each)
+    # they have a sign, whatever their unit: they are compared with effects, not with the sizes of effects
+    sample, exact = compare_with_exact(runs, both, both.n_candidates), score(runs, "exact")
+    own, effects = both.values[both.candidates], exact.values[exact.candidates]
+    assert not sample.unsigned and sample.rank == pytest.approx(spearmanr(own, effects).statistic)
+    with pytest.raises(OptionError, match="magnitude are sizes, those of eap have a sign"):
+        score(runs, "ensemble", of=("eap", "magnitude"))
     plain = score(runs, "ensemble", of=("eap", "eap-ig"), scale="none")
     assert plain.unit == each[0].unit
     asked = {"steps": 4, "warmup": 2}

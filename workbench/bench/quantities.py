@@ -262,7 +262,7 @@ def areas(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 def agreement(scores: Scores, exact: Scores) -> dict[str, Any]:
     """Correlation with exact effects over all edges (nodes); scores without a sign are compared with their sizes."""
     here, there = scores.values[exact.candidates], exact.values[exact.candidates]
-    unsigned = scores.unit != exact.unit  # sizes, masks, shares: nothing that a negative effect could show in
+    unsigned = scores.without_sign(exact.unit)
     return {
         "pearson": number(correlation(here, there, pearson, unsigned=unsigned)),
         "spearman": number(correlation(here, there, spearman, unsigned=unsigned)),

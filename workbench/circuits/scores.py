@@ -162,6 +162,14 @@ class Scores(
         """How many edges, nodes or neurons there are to choose from."""
         return int(self.candidates.sum())
 
+    def without_sign(self, unit: str) -> bool:
+        """Say whether they are sizes, masks or shares, which no part that opposes the behavior shows in.
+
+        Args:
+            unit: Of the metric; scores in it have a sign, and so have those of which some are negative (ensembles).
+        """
+        return self.unit != unit and not bool((self.values[self.candidates] < 0).any())
+
     def address(self, index: Index) -> str:
         """Return the address of what an index of ``values`` stands for, such as ``a5.h5@S2->a9.h9<q>@S2``."""
         found = self._at(index)

@@ -163,7 +163,7 @@ def compare_with_exact(
     chosen = [indices[item] for item in sample.items]
     ablation: Ablation = scores.options.get("ablation", "resample")
     effects = edge_effects(runs, scores, chosen, ablation=ablation, progress=progress or silent)
-    unsigned = scores.unit != runs.metric.unit
+    unsigned = scores.without_sign(runs.metric.unit)
     linear, rank = agreement_over(
         values[sample.items], effects, sample, unsigned=unsigned, draws=draws, seed=seed
     )

@@ -76,7 +76,7 @@ def auto(runs: PairedRuns, options: Auto, *, level: Level, progress: Callable[..
 def _agreement(
     scores: Scores, own: np.ndarray, exact: np.ndarray, sample: Stratified, unit: str, seed: int
 ) -> tuple[Told, Told]:
-    return agreement_over(own, exact, sample, unsigned=scores.unit != unit, seed=seed)
+    return agreement_over(own, exact, sample, unsigned=scores.without_sign(unit), seed=seed)
 
 
 def _why(chosen: str, found: dict[str, tuple[Told, Told]], n: int, of: int) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 from workbench.circuits.scores import Scores
+from workbench.core.errors import OptionError
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
 from workbench.methods.options.combinations import Ensemble
@@ -58,14 +59,33 @@ def ensemble(runs: PairedRuns, options: Ensemble, *, level: Level, progress: Cal
     Returns:
         Scores on the scale asked for; positive supports the behavior.
 
+    Raises:
+        OptionError: for methods of which some give sizes and others scores with a sign.
+
     Source:
         arXiv:2510.06811.
     """
     each = [score(runs, name, level=level, progress=progress) for name in options.of]
+    of_one_kind(each, runs.metric.unit)
     rows = np.stack([scaled(found.values[found.candidates], options.scale) for found in each])
     return from_each(
         each, combined(rows, options.combine, options.weights), "ensemble", asdict(options), options.scale
     )
+
+
+def of_one_kind(each: Sequence[Scores], unit: str) -> None:
+    """Refuse sizes beside scores that have a sign: their mean is neither.
+
+    Raises:
+        OptionError: naming one of each.
+    """
+    sizes = [found.method for found in each if found.without_sign(unit)]
+    signed = [found.method for found in each if found.method not in sizes]
+    if sizes and signed:
+        raise OptionError(
+            f"scores of {sizes[0]} are sizes, those of {signed[0]} have a sign; combined they would be neither",
+            hint="--option of=eap,eap-ig, or methods that all have none; hybrid-ensemble gives masks a sign",
+        )
 
 
 def from_each(

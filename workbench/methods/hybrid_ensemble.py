@@ -10,7 +10,7 @@ import numpy as np
 from workbench.circuits.scores import Scores
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
-from workbench.methods.ensemble import combined, from_each, scaled
+from workbench.methods.ensemble import combined, from_each, of_one_kind, scaled
 from workbench.methods.options.combinations import HybridEnsemble
 from workbench.methods.registry import Level
 from workbench.methods.serial_ensemble import serial_ensemble
@@ -30,6 +30,7 @@ def hybrid_ensemble(
         arXiv:2510.06811; how signs and scales meet is not published.
     """
     each = [score(runs, name, level=level, progress=progress) for name in options.of]
+    of_one_kind(each, runs.metric.unit)
     rows = np.stack([scaled(found.values[found.candidates], options.scale) for found in each])
     serial = serial_ensemble(runs, options.serial(), level=level, progress=progress)
     masks = scaled(serial.values[serial.candidates], options.scale) * np.sign(rows.mean(0))
