@@ -1,9 +1,9 @@
-"""What is measured for several names, of which some may be refused: models that others have, tasks that none does."""
+"""What is measured for several names, of which some may be refused: models that others have, numbers of the library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,24 +38,6 @@ def found_or_refused(
         except WorkbenchError as problem:
             refused[name] = problem.message
     return found, refused
-
-
-def tell_or_lack(c: Conditions, name: str, value: Any, why: str, **how: Any) -> None:
-    """Tell a number; where it is None, say why it lacks.
-
-    Args:
-        how: What ``Conditions.tell`` takes.
-
-    Example:
-        >>> c = Conditions()
-        >>> tell_or_lack(c, "largest share", max([], default=None), "no head is left")
-        >>> c.lacking
-        {'largest share': 'no head is left'}
-    """
-    if value is None:
-        c.lack(name, why)
-    else:
-        c.tell(name, value, **how)
 
 
 def tell_all(c: Conditions, quantities: Mapping[str, Quantity]) -> None:
