@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from workbench.engine.interventions.ablation import ablations, parts_of
 from workbench.engine.interventions.path_patching import path_patches
 from workbench.engine.store import SweepStore
 from workbench.engine.sweep import Reference, sweep
+from workbench.evaluate.judge_plan import JudgePlan
+from workbench.evaluate.trial import judge
 from workbench.methods.by_name import score
 from workbench.model.blocks import Blocks
 
@@ -453,8 +456,8 @@ class InterruptedAt:
         if done == self.parts:
             signal.raise_signal(signal.SIGINT)
 
-    def stopped(self):
-        self.stops += 1
+    def stopped(self, *, kept):
+        self.stops += kept
 
 
 def in_memory_calls(runs):
@@ -495,6 +498,31 @@ def test_an_interrupted_call_in_memory_goes_on(runs, name):
         again = call()
     assert np.array_equal(again, whole, equal_nan=True) and len(calls) < usual
     assert not unfinished()  # forgotten once it is done
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_an_interrupted_judgement_goes_on_behind_the_last_answer(runs):
+    circuit = score(runs, "eap").top(12)
+    small = {"draws": 2, "edges": 2, "random_sets": 1, "restarts": 1, "steps": 1, "candidates": 1}
+    plan = JudgePlan(**small, bootstraps=2, refits=0)
+    whole = judge(circuit, runs, plan=plan)
+
+    def until_matched(done, total, what=""):
+        if what.startswith("matched"):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(circuit, runs, plan=plan, progress=until_matched)
+    assert list(unfinished().values())[-1] == 5  # scores, completeness, minimality, edges, random
+    again = []
+    found = judge(circuit, runs, plan=plan, progress=lambda done, total, what="": again.append(what))
+    own, other = found.document["evidence"], whole.document["evidence"]
+    for name in ("scores", "completeness", "minimality", "edges", "random"):
+        assert json.dumps(own[name]) == json.dumps(other[name])
+    drops = [[row["drop"] for row in evidence["matched"]["draws"]] for evidence in (own, other)]
+    assert drops[0] == pytest.approx(drops[1], abs=1e-6) and own.keys() == other.keys()  # in rounding alone
+    assert [v.words for v in found.verdicts] == [v.words for v in whole.verdicts] and not unfinished()
+    assert again[0].startswith("matched") and not any(what.startswith("edges") for what in again)
 
 
 @pytest.mark.usefixtures("ctrl_c")

@@ -367,8 +367,10 @@ def test_a_bar_in_a_notebook_shows_long_work_alone_and_goes_when_it_is_done():
         bar(done, 4, "layer <2>")
     assert "1 of 4: layer &lt;2&gt;" in cell.shown[0] and "left" not in cell.shown[0]
     assert "2 of 4" in cell.shown[1] and "about 20 s left" in cell.shown[1]  # two parts at ten seconds each
-    bar.stopped()
-    assert "interrupted after 3 of 4 parts" in cell.shown[-1]
+    bar.stopped(kept=False)
+    assert "interrupted after 3 of 4 parts</p>" in cell.shown[-1]
+    bar.stopped(kept=True)
+    assert "3 of 4 parts; what is finished is kept, and the same call goes on" in cell.shown[-1]
     bar(4, 4)
     assert cell.shown[-1] == ""
     quick = Cell()

@@ -39,8 +39,8 @@ def notebook_display() -> Any | None:
     return shell.display
 
 
-def tell_stopped(progress: Progress) -> None:
-    """Tell a bar that the work was interrupted, if it can say so."""
+def tell_stopped(progress: Progress, *, kept: bool) -> None:
+    """Tell a bar that the work was interrupted, if it can say so, and whether what is finished is kept."""
     stopped = getattr(progress, "stopped", None)
     if stopped is not None:
-        stopped()
+        stopped(kept=kept)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -26,6 +26,7 @@ Compute = Callable[["WorkPart"], np.ndarray]
 MOST_MEMORY = 10**9  # bytes of the finished parts of one interrupted call
 MOST_UNFINISHED = 4  # interrupted calls that are kept; the oldest goes first
 _UNFINISHED: dict[str, dict[str, np.ndarray]] = {}  # by question
+_STEPS: dict[str, dict[str, Any]] = {}  # by question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +128,39 @@ def remembered(division: Here, question: str, *, bare: bool) -> Iterator[Here]:
     memory = _UNFINISHED.pop(question, {})
     try:
         yield replace(division, memory=memory)
-    except (KeyboardInterrupt, MemoryError):
-        _UNFINISHED[question] = memory
-        while len(_UNFINISHED) > MOST_UNFINISHED:
-            del _UNFINISHED[next(iter(_UNFINISHED))]
+    except (KeyboardInterrupt, MemoryError) as stop:
+        _kept_for_later(_UNFINISHED, question, memory)
+        vars(stop)["keeps"] = True  # whoever tells the reader of the interruption says so
         raise
+
+
+@contextmanager
+def remembered_steps(question: str, *, bare: bool) -> Iterator[dict[str, Any]]:
+    """Give what an interrupted call of the same question finished, by step; what is added stays after an interruption.
+
+    For work of a few long steps, each of its own kind. When it ends in any other way it is forgotten.
+
+    Args:
+        question, bare: As in `remembered`.
+    """
+    steps = _STEPS.pop(question, {}) if bare else {}
+    try:
+        yield steps
+    except KeyboardInterrupt:
+        if bare:
+            _kept_for_later(_STEPS, question, steps)
+        raise
+
+
+def _kept_for_later(place: dict[str, Any], question: str, found: Any) -> None:
+    place[question] = found
+    while len(place) > MOST_UNFINISHED:
+        del place[next(iter(place))]
 
 
 def unfinished() -> dict[str, int]:
     """Return how many finished parts are kept of each interrupted call of this process, by its question."""
-    return {question: len(parts) for question, parts in _UNFINISHED.items()}
+    return {question: len(parts) for question, parts in {**_UNFINISHED, **_STEPS}.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

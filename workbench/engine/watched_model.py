@@ -81,8 +81,10 @@ class WatchedModel:
         try:
             self.settle(every_number=True)
             yield silent if progress is silent else told
-        except KeyboardInterrupt:
-            tell_stopped(progress)
+        except KeyboardInterrupt as stop:
+            division = getattr(self, "division", None)
+            kept = division is not None and (division.store is not None or division.memory is not None)
+            tell_stopped(progress, kept=kept or hasattr(stop, "keeps"))
             raise
         finally:
             self._known = None if outer is None else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from workbench.circuits.verdicts.criteria import Criteria
 from workbench.circuits.verdicts.judgement import Judgement, circuit_digest
 from workbench.circuits.verdicts.table import recompute_verdicts
 from workbench.core.errors import WorkbenchError
+from workbench.core.run_record import digest_of
+from workbench.engine.distribute import remembered_steps
 from workbench.engine.interventions.words import Ablation
 from workbench.engine.of_task import on_a_task
 from workbench.engine.paired_runs import PairedRuns
@@ -38,6 +41,8 @@ from workbench.evaluate.stability import stability
 from workbench.evaluate.subject import Subject
 from workbench.evaluate.variance import variance
 
+_JACCARD = "how alike the circuits of stability are"
+
 
 @on_a_task
 def judge(
@@ -54,6 +59,9 @@ def judge(
     progress: Progress | None = None,
 ) -> Judgement:
     """Measure everything the verdicts need; a part that cannot be measured is missing, with the reason.
+
+    After an interruption the same call goes on behind the last question that was answered; what follows may differ in
+    rounding, since it does not read what was computed for the questions before.
 
     Args:
         runs: Pairs the circuit is judged on; other prompts than it was found on.
@@ -84,16 +92,25 @@ def judge(
     plan, criteria = plan or JudgePlan(), criteria or Criteria()
     require_pairs(runs.n_pairs)
     subject = Subject(runs=runs, circuit=circuit, ablation=ablation)
-    evidence: dict[str, Any] = {"scores": scores_evidence(subject, _titled("scores", progress))}
     missing: dict[str, str] = {}
     parts = _Parts(
         subject=subject, found_on=found_on, found_note=found_note, scores=scores, others=others, plan=plan
     )
-    for name, measure in parts.by_name().items():
-        try:
-            evidence[name] = measure(_titled(name, progress))
-        except WorkbenchError as reason:
-            missing[name] = reason.message
+    bare = runs.is_bare() and (found_on is None or found_on.is_bare())
+    with remembered_steps(parts.question(), bare=bare) as done:
+        if "scores" not in done:
+            done["scores"] = scores_evidence(subject, _titled("scores", progress))
+        evidence: dict[str, Any] = {"scores": done["scores"]}
+        for name, measure in parts.by_name().items():
+            kept = {} if name == "specificity" else done  # other tasks have no digest
+            try:
+                if name not in kept:
+                    kept[name] = measure(_titled(name, progress))
+                evidence[name] = kept[name]
+            except WorkbenchError as reason:
+                missing[name] = reason.message
+            if name == "stability":
+                parts.jaccard = done.setdefault(_JACCARD, parts.jaccard)
     content = {
         **_setting(subject),
         "plan": asdict(plan) | {"ablations": list(plan.ablations)},
@@ -136,6 +153,21 @@ class _Parts:
     others: OtherTasks | None
     plan: JudgePlan
     jaccard: float | None = None  # how alike circuits of resampled pairs are, once stability is measured
+
+    def question(self) -> str:
+        """Digest of all that decides the evidence, but for the other tasks."""
+        runs, found_on, scores = self.subject.runs, self.found_on, self.scores
+        return digest_of(
+            [
+                "judge",
+                circuit_digest(self.subject.circuit),
+                [runs.provenance(), runs.metric.to_dict(), runs.batch_tokens, str(self.subject.ablation)],
+                None if found_on is None else [found_on.provenance(), found_on.metric.to_dict()],
+                self.found_note,
+                None if scores is None else [scores.method, sha256(scores.values.tobytes()).hexdigest()],
+                {**asdict(self.plan), "ablations": list(self.plan.ablations)},
+            ]
+        )
 
     def by_name(self) -> dict[str, Callable[[Any], Any]]:
         """Return them by their names in the evidence, in the order in which they are measured."""

@@ -37,13 +37,11 @@ class NotebookBar:
         self._drawn = now
         self._show(bar_html(done, total, what, left=left))
 
-    def stopped(self) -> None:
-        """Say that the work was interrupted, and where."""
+    def stopped(self, *, kept: bool) -> None:
+        """Say that the work was interrupted, where, and whether the same call goes on from there."""
+        rest = "; what is finished is kept, and the same call goes on from there" if kept else ""
         if self._said:
-            self._show(
-                f"<p>interrupted after {escape(self._said)} parts; what is finished is kept, and the same call goes "
-                "on from there</p>"
-            )
+            self._show(f"<p>interrupted after {escape(self._said)} parts{rest}</p>")
 
     def _end(self) -> None:
         """Leave nothing behind."""
