@@ -131,3 +131,13 @@ def test_pairs_that_find_and_judge_a_circuit_are_told(runs, tmp_path, monkeypatc
     assert [line for line in told if "flatters" in line] == [
         "all 2 pairs that judge the circuit are among those it was found on, which flatters it: judge it on others"
     ]
+
+
+def test_a_seed_is_of_the_pairs_and_of_every_choice_as_on_the_command_line(runs):
+    model, other = runs.model, wb.paired_runs(runs.model, "ioi", n=2, seed=3)
+    assert wb.ablate(model, "ioi", ["a0.h0"], n=2, seed=3).provenance["pairs"] == other.pairs.pairs.digest
+    drawn = wb.score(model, "ioi", "random", n=2, seed=3)  # there it is an option of the method
+    assert drawn.options == {"seed": 3} and drawn.provenance["seed"] == 0
+    found = wb.discover(model, "ioi", "eap", n=2, seed=3, random_draws=1, shares=(0.1,), roles=False)
+    assert found.circuit.provenance["judged_on"]["pairs"] == other.pairs.pairs.digest
+    assert found.circuit.provenance["seed"] == found.circuit.provenance["judged_on"]["seed"] == 3

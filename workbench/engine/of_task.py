@@ -42,9 +42,10 @@ _OPENING = (
     "corruption",
     "metric",
     "with_tower",
+    "seed",
     "bos",
     "chat",
-)  # of paired_runs; seed is often the function's own
+)  # of paired_runs
 
 
 def paired_runs(
@@ -136,8 +137,8 @@ def on_a_task(*, judged_by: str) -> Callable[[Callable[..., R]], Callable[..., R
 def on_a_task(function: Callable[..., Any] | None = None, *, judged_by: str = "") -> Callable[..., Any]:
     """Let a function of ``runs`` also be called with a model and a task in their place.
 
-    ``ablate(model, "ioi")`` is ``ablate(paired_runs(model, "ioi"))``; n, split, corruption and metric go to
-    ``paired_runs``.
+    ``ablate(model, "ioi")`` is ``ablate(paired_runs(model, "ioi"))``; n, split, corruption, metric and seed go to
+    ``paired_runs``. A function that has a seed of its own gets it too.
 
     Args:
         judged_by: The parameter with the runs that a result is judged on. With a task by name the function then gets
@@ -149,6 +150,8 @@ def on_a_task(function: Callable[..., Any] | None = None, *, judged_by: str = ""
     others = {name: kind for name, kind in _KINDS.items() if name in signature.parameters}
     place = list(signature.parameters).index("runs")
     routed = [name for name in _OPENING if name not in signature.parameters]
+    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        routed = [name for name in routed if name != "seed"]  # one of the method's own options
 
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
@@ -167,6 +170,8 @@ def on_a_task(function: Callable[..., Any] | None = None, *, judged_by: str = ""
             )
         args, task = _without_task(function.__name__, args, named, place)
         opening = {name: named.pop(name) for name in routed if name in named}
+        if "seed" in named and "seed" in signature.parameters:
+            opening["seed"] = named["seed"]  # of the pairs and of every choice, as on the command line
         if judged_by and isinstance(task, str) and not is_file(task) and named.get(judged_by) is None:
             named[judged_by] = paired_runs(given, task, **{"split": "test"} | opening)
             opening = {"split": "train"} | opening
