@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from tests.families import build_hf, family_dir, minilm_path
 from workbench.core.errors import ModelError, OptionError, TaskError
+from workbench.engine.distribute import unfinished
 from workbench.evaluate.roles import mean_attention
 from workbench.heads import grounds
 from workbench.heads.loss import loss_change, runs_of
@@ -289,7 +290,18 @@ def test_a_broken_run_leaves_the_model_as_it_was(small):
 
     with pytest.raises(KeyboardInterrupt):
         portrait(model, n=2, length=16, progress=stop)
-    assert digest(model) == before and not model.training
+    assert digest(model) == before and not model.training and not unfinished()
+
+    def stop_late(done, total, what):
+        if what.startswith("layer 1"):
+            raise KeyboardInterrupt
+
+    whole = portrait(model, n=2, length=16)
+    with pytest.raises(KeyboardInterrupt):
+        portrait(model, n=2, length=16, progress=stop_late)
+    assert list(unfinished().values()) == [2]  # finished parts of the loss: the same call goes on behind them
+    again = portrait(model, n=2, length=16)
+    assert np.array_equal(again["loss"].values, whole["loss"].values) and not unfinished()
     assert not any(point.fwd_hooks for point in model.hook_dict.values())
     model.train()
     try:

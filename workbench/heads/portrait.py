@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from workbench.core.errors import OptionError, WorkbenchError
-from workbench.core.progress import Progress, silent
+from workbench.core.progress import Progress, live
 from workbench.core.run_record import code_versions
 from workbench.heads.copy_scores import copy_measurements
 from workbench.heads.every_head import Measurement
@@ -53,6 +53,7 @@ def portrait(
     On repeated random tokens of the model's vocabulary, and on the corpus: text files (``Path``), texts (``str``), or
     by default the built-in text, where the tokenizer covers it; the notes say where it does not. A tower is looked at
     on drawn pictures, and a model that reads words beside a picture is also asked about some.
+    Interrupted while heads are ablated, which is what takes long, the same call goes on there.
 
     Args:
         n: Sequences of each kind.
@@ -79,7 +80,7 @@ def portrait(
     """
     wires = wiring(model)
     require_heads(wires)
-    tell, sight = progress or silent, sight_of(model)
+    tell, sight = live(progress), sight_of(model)
     if tower is not None:
         require_heads(wires.of(tower))
     if tower is not None or (sight is not None and sight.token is None):
