@@ -439,14 +439,14 @@ def test_wrong_options_are_refused(wrong, runs_of):
 
 
 _SCRIPT = """
-from tests.integration.test_acdc import native_edges
-print(native_edges())
+from tests.families import family_dir
+from tests.mini import mini_pairs
+from workbench.engine.paired_runs import PairedRuns
+from workbench.methods.by_name import score
+from workbench.model.open import open_model
+runs = PairedRuns(open_model(family_dir("native"), device="cpu"), mini_pairs(2))
+print([str(edge) for edge in score(runs, "acdc", tau=0.01).keep("own").edges])
 """
-
-
-def native_edges() -> list[str]:
-    scores = score(PairedRuns(_opened("native"), mini_pairs(2)), "acdc", tau=0.01)
-    return [str(edge) for edge in scores.keep("own").edges]
 
 
 @pytest.mark.slow
@@ -456,5 +456,6 @@ def test_string_hashing_does_not_decide():
     told = subprocess.run(
         [sys.executable, "-c", _SCRIPT], env=other, capture_output=True, text=True, check=True
     )
-    edges = native_edges()
+    scores = score(PairedRuns(_opened("native"), mini_pairs(2)), "acdc", tau=0.01)
+    edges = [str(edge) for edge in scores.keep("own").edges]
     assert edges and told.stdout.strip() == str(edges)
