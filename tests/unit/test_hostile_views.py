@@ -159,7 +159,7 @@ def architecture(text: str) -> Architecture:
 
 
 def effects(text: str) -> Effects:
-    words = dict.fromkeys(("mode", "kind", "metric", "unit", "task", "model"), text)
+    words = dict.fromkeys(("kind", "metric", "unit", "task", "model"), text) | {"mode": "noising"}
     values = np.array([[1.0, 2.0], [3.0, 5.0]])
     given = {"base": np.zeros(2), "gap": np.ones(2), "direction": 1, "pair_ids": (text, "b")}
     return Effects(labels=(text, "a0.h0"), patched=values, provenance={text: text}, **given, **words)
