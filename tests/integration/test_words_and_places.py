@@ -9,6 +9,7 @@ import pytest
 
 import workbench as wb
 from workbench.bench.settings import parse_variant
+from workbench.circuits.faithfulness import faithfulness_sentence
 from workbench.commands.asked.evaluate import check_evaluation
 from workbench.commands.asked.logits import check_logits
 from workbench.commands.asked.sweep import check_sweep
@@ -75,6 +76,9 @@ WRONG = {
     "two values of a mask": lambda runs, scores: named_mask("window:width=3,width=4"),
     "two values of a variant": lambda runs, scores: parse_variant("eap-ig:steps=2:steps=3"),
     "two values of a picture": lambda runs, scores: scene_of("7/12?0.colour=red&0.colour=blue"),
+    "two values at one address": lambda runs, scores: wb.Intervention(
+        label="x", edits=[wb.Edit(node="a0.h0", value=v) for v in ("zero", "corrupted")]
+    ),
     "two values of a task": lambda runs, scores: parse_options(
         get_task("induction"), ["period=5", "period=6"]
     ),
@@ -141,3 +145,23 @@ def test_a_seed_is_of_the_pairs_and_of_every_choice_as_on_the_command_line(runs)
     found = wb.discover(model, "ioi", "eap", n=2, seed=3, random_draws=1, shares=(0.1,), roles=False)
     assert found.circuit.provenance["judged_on"]["pairs"] == other.pairs.pairs.digest
     assert found.circuit.provenance["seed"] == found.circuit.provenance["judged_on"]["seed"] == 3
+
+
+def test_edits_of_one_address_may_repeat_or_follow_one_another():
+    for values in (("zero", "zero"), (wb.Scale(0.5), wb.Scale(0.5)), ("zero", lambda there: there + 1)):
+        made = wb.Intervention(label="x", edits=tuple(wb.Edit(node="a0.h0", value=v) for v in values))
+        assert len(made.edits) == 2
+
+
+def test_a_share_of_nothing_has_no_minus_sign():
+    told = {
+        "value": -3e-8,
+        "low": -4e-8,
+        "high": 0.0,
+        "metric": "m",
+        "unit": "logits",
+        "n": 4,
+        "independent": 4,
+    }
+    said = faithfulness_sentence(-17.0, 12.0, -17.0, **told)
+    assert "= 0.0% (95% interval 0.0% to 0.0%)" in said

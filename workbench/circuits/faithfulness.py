@@ -96,6 +96,7 @@ def faithfulness_sentence(
             f"faithfulness is not defined: {metric} has no gap between the model ({whole} {unit}) and nothing "
             f"({nothing} {unit}), {many}"
         )
+    value, low, high = (round(x, 3) + 0.0 for x in (value, low, high))  # -0.00003 is 0.0%, not -0.0%
     interval = f" (95% interval {low:.1%} to {high:.1%})" if np.isfinite(low) else ""
     return (
         f"faithfulness = ({own} - {nothing}) / ({whole} - {nothing}) = {value:.1%}{interval}, the share "

@@ -198,6 +198,20 @@ class Intervention:
                 f"intervention {self.label!r} edits nothing",
                 hint="name at least one: edits=(wb.Edit(node='a0.h0', value='zero'),)",
             )
+        self._require_one_value()
+
+    def _require_one_value(self) -> None:
+        """Refuse an edit that another one of the same address would undo; functions follow one another."""
+        put: dict[Node, object] = {}
+        for edit in self.edits:
+            if isinstance(edit, KnockOut):
+                continue
+            if edit.word is not None and not _same(put.get(edit.part, edit.word), edit.word):
+                raise OptionError(
+                    f"intervention {self.label!r} puts two values at {edit.part}; the last would undo the others",
+                    hint="give each value an intervention of its own, or each address one value",
+                )
+            put[edit.part] = edit.value
 
     @property
     def tower(self) -> str | None:
@@ -212,6 +226,11 @@ class Intervention:
     def to_dict(self) -> dict:
         """Return it as JSON values."""
         return {"label": self.label, "edits": [edit.to_dict() for edit in self.edits]}
+
+
+def _same(one: object, word: str) -> bool:
+    """Whether a value is this word; tensors and functions are none."""
+    return isinstance(one, str) and one == word
 
 
 def check(edit: Edit | KnockOut, wiring: Wiring) -> None:
