@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.integration.known import Plain
+from workbench.circuits.addresses import parse_edge
 from workbench.circuits.graph import Graph
 from workbench.core.errors import CircuitError
+from workbench.engine.metrics import metric_from_file
 from workbench.engine.paired_runs import PairedRuns
 from workbench.methods.by_name import score
 from workbench.model.builtin import ZOO
@@ -294,3 +296,20 @@ def test_what_trains_is_the_native_model_with_and_without_exchanges(name):
     assert (expected[0] - expected[1]).abs().max() > 0.01
     for found, own in zip((logits, changed), expected, strict=True):
         assert torch.allclose(found[0].double(), own, atol=1e-3)
+
+
+def test_a_saturated_norm_hides_edges_from_the_gradient_that_passes_it():
+    """Each edge carries the whole gap; at the clean input the gradient of three is next to nothing."""
+    truth = load_truth("zoo:trained-majority")
+    runs = PairedRuns(open_model(truth.model), truth.pairs(8, seed=0), metric=metric_from_file(truth.metric))
+    gap = float((runs.clean - runs.corrupted).mean())
+    places = [runs.wiring.graph().index(parse_edge(edge)) for edge in truth.content]
+
+    def shares(method, **options):
+        values = score(runs, method, **options).values
+        return np.array([values[at] for at in places]) / gap
+
+    assert shares("exact").min() > 0.99
+    assert abs(shares("eap")[:3]).max() < 0.05
+    assert shares("eap-ig", steps=1, rule="right", backward="norms-frozen").min() > 0.6
+    assert shares("eap-ig", steps=30).min() > 0.2  # the path passes where the norm still answers
