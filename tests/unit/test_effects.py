@@ -100,3 +100,8 @@ def test_copies_of_pairs_do_not_sharpen_it():
     assert one.significance.resolution.clusters == copied.significance.resolution.clusters == 5
     assert one.significance.p == pytest.approx(copied.significance.p)
     assert not any(copied.marks) and any(table(np.repeat(few, 4, axis=1)).marks)
+
+
+def test_no_effect_has_no_minus_sign():
+    row = table(np.zeros((1, 4))).to_dict()["rows"][0]
+    assert "-0.0" not in json.dumps([row["effect"], row["per_pair"]])

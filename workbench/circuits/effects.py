@@ -74,7 +74,7 @@ class Effects(
     def per_pair(self) -> np.ndarray:
         """``(row, pair)`` effects."""
         sign = self.direction if self.mode == "denoising" else -self.direction
-        return sign * (self.patched - self.base[None, :])
+        return sign * (self.patched - self.base[None, :]) + 0.0  # no effect is 0.0, not -0.0
 
     @cached_property
     def mean(self) -> np.ndarray:
