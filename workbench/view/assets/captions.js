@@ -20,6 +20,7 @@
       svg.style.minWidth = "";
       if (!narrow.matches) continue;
       const box = svg.getBBox(); // of what is drawn: the words are not
+      if (!box.width) continue; // folded away: some browsers measure it when it is opened
       const wide = Math.ceil(box.width + 2 * PAD), high = Math.ceil(box.height + 2 * PAD);
       svg.setAttribute("viewBox", `${box.x - PAD} ${box.y - PAD} ${wide} ${high}`);
       svg.setAttribute("width", wide); svg.setAttribute("height", high);
@@ -27,5 +28,6 @@
     }
   };
   narrow.addEventListener("change", fit);
+  document.addEventListener("toggle", fit, true);
   fit();
 })();
