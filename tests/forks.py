@@ -19,6 +19,7 @@ import sys
 import time
 import types
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -89,10 +90,18 @@ class Forked:
         return self.returncode
 
     def communicate(self) -> tuple[str, str]:
-        """Read what it prints until it ends, standard output first."""
-        said = tuple(stream.read() if stream else "" for stream in (self.stdout, self.stderr))
+        """Read what it prints until it ends, both streams at a time: a full one would hold it up."""
+
+        def read(stream: IO[str] | None) -> str:
+            if stream is None:
+                return ""
+            with stream:
+                return stream.read()
+
+        with ThreadPoolExecutor(2) as both:
+            out, err = both.map(read, (self.stdout, self.stderr))
         self.wait()
-        return said
+        return out, err
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -155,7 +164,9 @@ def _server() -> tuple[socket.socket, psutil.Process]:
 def _ask(asked: list, streams: Sequence[int] = ()):
     to, _ = _server()
     socket.send_fds(to, [json.dumps(asked).encode()], list(streams))
-    return json.loads(to.recv(_LONGEST))
+    said = to.recv(_LONGEST)
+    assert said, "the server of forked processes has ended: python -m tests.forks says why"
+    return json.loads(said)
 
 
 def spent() -> float:
