@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from workbench.circuits.behavior import Behavior
 from workbench.circuits.effects import Effects
+from workbench.circuits.show.terminal import effects_table
 from workbench.core.stats.multiplicity import benjamini_hochberg
 from workbench.view.terminal import console, render
 
@@ -105,3 +107,10 @@ def test_copies_of_pairs_do_not_sharpen_it():
 def test_no_effect_has_no_minus_sign():
     row = table(np.zeros((1, 4))).to_dict()["rows"][0]
     assert "-0.0" not in json.dumps([row["effect"], row["per_pair"]])
+
+
+def test_rows_that_are_left_out_are_counted():
+    few = table(np.ones((4, 6)))
+    many = replace(few, labels=tuple(f"a{i}.h0" for i in range(24)), patched=np.tile(few.patched, (6, 1)))
+    assert few.shown_rows == "" and many.shown_rows == "the 20 largest of 24 rows"
+    assert many.shown_rows in effects_table(many)

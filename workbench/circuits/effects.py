@@ -285,6 +285,12 @@ class Effects(
             rows.append(row)
         return rows
 
+    @property
+    def shown_rows(self) -> str:
+        """Say how many rows ``to_rows`` leaves out; empty where it shows all."""
+        shown = len(self.to_rows())
+        return "" if shown == len(self) else f"the {shown} largest of {len(self)} rows"
+
     def __repr__(self) -> str:
         return printable(f"<Effects {self.title}: {len(self)} rows>")
 

@@ -136,7 +136,8 @@ def effects_card(effects: Effects) -> str:
     """The heatmap; where the rows are no grid, the strongest of them."""
     if effects.grid()[0].size:
         return effects_svg(effects)
-    return text_html(effects.lead) + table_html(effects.to_rows()) + text_html(effects.legend)
+    table = table_html(effects.to_rows(), caption=effects.shown_rows)
+    return text_html(effects.lead) + table + text_html(effects.legend)
 
 
 @picture(Effects)

@@ -192,4 +192,4 @@ def effects_table(effects: Effects) -> list[Any]:
     marks = effects.marks_in_grid
     picture = [heatmap_terminal(values, rows, columns, unit=effects.unit, marks=marks)] if fits else []
     said = [*filter(None, [effects.lead]), effects.title, *(f"note: {note}" for note in effects.notes)]
-    return [*said, *picture, effects.to_rows(), effects.legend]
+    return [*said, *picture, effects.to_rows(), *filter(None, [effects.shown_rows]), effects.legend]
