@@ -21,6 +21,7 @@ from workbench.commands.sweep import patch
 from workbench.core.command import named_values
 from workbench.core.job import Job
 from workbench.edits.making import make_edit
+from workbench.engine.sweep import sweep
 from workbench.masks.mask_words import named_mask
 from workbench.tasks.registry import get_task, parse_options
 from workbench.tasks.scenes.parse import scene_of
@@ -165,3 +166,46 @@ def test_a_share_of_nothing_has_no_minus_sign():
     }
     said = faithfulness_sentence(-17.0, 12.0, -17.0, **told)
     assert "= 0.0% (95% interval 0.0% to 0.0%)" in said
+
+
+ONE_LAYER = (
+    "input",
+    "input@S2",
+    "a0.h1",
+    "a1.h3",
+    "a1.h3@end",
+    "a1.h3<q>",
+    "a1.h3<q>@end",
+    "a1.h3<k>@S2",
+    "a1.h3<v>",
+    "a1.h3<pattern>",
+    "a1",
+    "a1@end",
+    "m1",
+    "m1.n4",
+    "r0",
+    "r1",
+    "r2",
+    "r2@end",
+)
+
+
+def test_edits_that_another_one_hides_are_refused_and_only_those(monkeypatch, runs):
+    """Against the model: what is refused has exactly the effect of the second edit alone; the rest has not."""
+    firsts = [wb.Edit(node=node, value=wb.Scale(0.5)) for node in ONE_LAYER]
+    firsts.append(wb.KnockOut(node="a1.h3", query="end", key="S2"))
+    others = [wb.Edit(node=node, value="corrupted") for node in ONE_LAYER]
+    pairs = [(a, b) for a in firsts for b in others if isinstance(a, wb.KnockOut) or a.node != b.node]
+    refused = set()
+    for pair in pairs:
+        try:
+            wb.Intervention(label="pair", edits=pair)
+        except wb.WorkbenchError as error:
+            assert "does nothing" in str(error) and error.hint
+            refused.add(pair)
+    monkeypatch.setattr(wb.Intervention, "_require_all_to_act", lambda self: None)
+    sets = [*pairs, *((edit,) for edit in others)]
+    rows = [wb.Intervention(label=str(at), edits=edits) for at, edits in enumerate(sets)]
+    effect = dict(zip(sets, sweep(runs, rows, kind="ablate").patched, strict=True))
+    same = {pair for pair in pairs if np.abs(effect[pair] - effect[pair[1:]]).max() < 2e-5}
+    assert [(str(a.node), str(b.node)) for a, b in same ^ refused] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -117,6 +118,11 @@ class Edit:
         return self.node
 
     @property
+    def replaces(self) -> bool:
+        """Whether the value does not depend on what is there: a word or a tensor."""
+        return isinstance(self.value, str) or not self.replacement.reads
+
+    @property
     def word(self) -> Value | None:
         """The value where it is a word."""
         return cast(Value, self.value) if isinstance(self.value, str) else None
@@ -199,6 +205,28 @@ class Intervention:
                 hint="name at least one: edits=(wb.Edit(node='a0.h0', value='zero'),)",
             )
         self._require_one_value()
+        self._require_all_to_act()
+
+    def _require_all_to_act(self) -> None:
+        """Refuse an edit that changes nothing, as another one writes over all that it reaches."""
+        if self._is_of_one_kind:
+            return
+        for at, edit in enumerate(self.edits):
+            others = (other for other in self.edits if isinstance(other, Edit) and _hides(other, edit))
+            after = (o for o in self.edits[at + 1 :] if isinstance(o, Edit) and _writes_over(o, edit))
+            over = next(chain(others, after), None)
+            if over is not None:
+                raise OptionError(
+                    f"intervention {self.label!r}: the edit of {edit.part} does nothing, as {over.part} is replaced",
+                    hint=f"leave {edit.part} out, or give each an intervention of its own",
+                )
+
+    @property
+    def _is_of_one_kind(self) -> bool:
+        """Whether these are different heads, MLPs, neurons: none is behind another, however many there are."""
+        kinds = {(e.part.kind, e.part.slot, isinstance(e, KnockOut)) for e in self.edits}
+        others = {e.part.at(None) for e in self.edits}
+        return len(kinds) == 1 and len(others) == len(self.edits) and self.edits[0].part.kind != "resid"
 
     def _require_one_value(self) -> None:
         """Refuse an edit that another one of the same address would undo; functions follow one another."""
@@ -231,6 +259,52 @@ class Intervention:
 def _same(one: object, word: str) -> bool:
     """Whether a value is this word; tensors and functions are none."""
     return isinstance(one, str) and one == word
+
+
+def _hides(over: Edit, edit: Edit | KnockOut) -> bool:
+    """Whether ``over`` puts another value wherever ``edit`` could show; a function of what is there hides nothing."""
+    part, own = over.part, edit.part
+    if part.tower != own.tower or not over.replaces:
+        return False
+    if part.kind == "resid" and part.position is None:  # all that earlier layers wrote
+        return edit.layer < over.layer or own.kind == "input"
+    if part.kind == "resid":  # at one position the layer before it, and its parts
+        return (
+            edit.layer == over.layer - 1
+            and own.kind not in ("resid", "input")
+            and _shown_at(edit) == part.position
+        )
+    if over.layer != edit.layer:
+        return False
+    if part.position is not None and part.position != _shown_at(edit):
+        return False
+    if part.kind == "mlp":
+        return own.kind == "neuron"
+    if part.kind == "attn" and part.slot is None:
+        return own.kind in ("head", "group") or own.slot is not None or isinstance(edit, KnockOut)
+    if part.kind != "head" or own.kind != "head" or part.index != own.index:
+        return False
+    reaches = {None: ("q", "k", "v", "pattern"), "pattern": ("q", "k")}.get(part.slot, ())
+    return own.slot in reaches or (part.slot is None and isinstance(edit, KnockOut))
+
+
+def _writes_over(after: Edit, edit: Edit | KnockOut) -> bool:
+    """Whether a later edit of the same activation, at all positions or at that one, replaces what this one wrote."""
+    if not after.replaces or after.part.position not in (None, _shown_at(edit)):
+        return False
+    if isinstance(edit, KnockOut):
+        return after.part.at(None) == replace(edit.part, slot="pattern")
+    kinds = (after.part.kind, edit.part.kind)
+    if kinds == ("input", "resid"):  # the stream before layer 0
+        return edit.layer == 0 and after.part.tower == edit.part.tower
+    return after.part.at(None) == edit.part.at(None) and after.part != edit.part
+
+
+def _shown_at(edit: Edit | KnockOut) -> str | int | None:
+    """The one position of its layer where an edit shows; None for all, as later queries read a key and a value."""
+    if isinstance(edit, KnockOut):
+        return edit.query
+    return None if edit.part.slot in ("k", "v") else edit.part.position
 
 
 def check(edit: Edit | KnockOut, wiring: Wiring) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,11 +27,16 @@ There = Float[Tensor, "pair *place"]
 class Replacement(ABC):
     """A value for ``Edit`` that is made from what is there. Subclasses say how, and what a record keeps of it.
 
+    Attributes:
+        reads: Whether the new value depends on what is there.
+
     Example:
         >>> import workbench as wb
         >>> isinstance(wb.Scale(0.5), wb.Replacement)
         True
     """
+
+    reads: ClassVar[bool] = True
 
     @abstractmethod
     def of(self, there: There, pairs: np.ndarray) -> Tensor:
@@ -102,6 +108,7 @@ class Given(Replacement):
         [[7.0, 8.0], [7.0, 8.0]]
     """
 
+    reads: ClassVar[bool] = False
     tensor: Tensor
 
     def __post_init__(self) -> None:
