@@ -76,7 +76,7 @@ WRONG = {
     ),
     "two values of a mask": lambda runs, scores: named_mask("window:width=3,width=4"),
     "two values of a variant": lambda runs, scores: parse_variant("eap-ig:steps=2:steps=3"),
-    "two values of a picture": lambda runs, scores: scene_of("7/12?0.colour=red&0.colour=blue"),
+    "two values of a picture": lambda runs, scores: scene_of("7/12?noise=0.1&noise=0.2"),
     "two values at one address": lambda runs, scores: wb.Intervention(
         label="x", edits=[wb.Edit(node="a0.h0", value=v) for v in ("zero", "corrupted")]
     ),

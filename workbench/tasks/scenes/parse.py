@@ -33,7 +33,7 @@ def scene_of(text: str) -> Scene:
         name, equals, value = part.partition("=")
         if not equals:
             raise _wrong(text, f"{part!r:.60} is not NAME=VALUE")
-        if name in world or name in dict(changes):
+        if name in world:  # a change may come again: pictures that a task changes twice are written so
             raise _wrong(text, f"{name:.60} is given twice")
         if name in {field.name for field in fields(World)}:
             world[name] = _read(text, name, value)
