@@ -136,6 +136,8 @@ def _when() -> str:
             name
         )
     said = "; ".join(f"{', '.join(names)} on {when}" for when, names in sorted(dates.items()))
+    if len(dates) == 1:
+        said = f"all on {next(iter(dates))}"
     where = (
         "`workbench replicate list --results FOLDER` took them from what `workbench replicate all -o FOLDER` left; "
         "`workbench/papers/default_runs.json` has the digest of the sources of each, and `workbench replicate list` "
