@@ -18,7 +18,10 @@ def test_a_portrait_from_the_command_line(run, tmp_path):
     folder = tmp_path / "here"
     assert {p.name for p in folder.iterdir()} >= {"portrait.json", "heads.parquet", "atlas.html", "run.json"}
     page = (folder / "atlas.html").read_text()
-    assert "alert(1)" not in page.split('<script type="application/json"')[0] and page.count("</script>") == 3
+    assert (
+        "<script>alert" not in page.split('<script type="application/json"')[0]
+        and page.count("</script>") == 3
+    )
     assert pd.read_parquet(folder / "heads.parquet")["head"].tolist() == ["a0.h0", "a0.h1", "a1.h0", "a1.h1"]
 
     code, out, err = run(*COMMON, "--sort", "loss", "--prompt", prompt, "--out", "here", "--json")

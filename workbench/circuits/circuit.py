@@ -23,6 +23,7 @@ from workbench.core.text import printable
 if TYPE_CHECKING:
     import networkx as nx
 
+OF_THOSE = ", of those chosen by: "  # between the last rule of a cut circuit and the one before
 # Field names that a circuit file carries besides its graph; io/ writes and reads exactly these.
 FIELDS = (
     "level",
@@ -223,7 +224,8 @@ class Circuit(
         rule, gone = str(self.selection.get("rule", "")), self.selection.get("unconnected")
         if isinstance(gone, bool) or not isinstance(gone, int) or gone < 1:
             return rule
-        return f"{rule} ({gone:,} of them on no path from input to logits, removed)"
+        last, of, before = rule.partition(OF_THOSE)
+        return f"{last} ({gone:,} of them on no path from input to logits, removed){of}{before}"
 
     def _connected(self, edges: Mapping[Edge, float]) -> tuple[set[str], dict[Edge, float]]:
         """Nodes on some path from input to logits through these edges, and the edges among them."""
@@ -261,7 +263,7 @@ class Circuit(
         known = said(before)
         best = known is not None and known[0] == "top" and known[2] == by and n <= known[1]
         of_all = not before or (best and not self.selection.get("unconnected"))
-        return rule if of_all else f"{rule}, of those chosen by: {before}"
+        return rule if of_all else f"{rule}{OF_THOSE}{before}"
 
     def without(self, *addresses: str) -> Circuit:
         """Return the circuit without some nodes (and their edges) or edges; nothing else is pruned.

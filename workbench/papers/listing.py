@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,8 @@ def papers_page() -> str:
         }
         for row in told
     ]
-    built = sum(row["built"] for row in told)
-    return f"{PAGE}{built} of {len(rows)} are built.{_when()}\n\n{table(rows)}\n\n{_map()}\n"
+    built = [row["name"] for row in told if row["built"]]
+    return f"{PAGE}{len(built)} of {len(rows)} are built.{_when(built)}\n\n{table(rows)}\n\n{_map()}\n"
 
 
 def _map() -> str:
@@ -128,15 +128,15 @@ def _map() -> str:
     return MAP.format(wishes=table(wishes), papers=table(papers), shared=table(shared))
 
 
-def _when() -> str:
-    """When and on which commit minutes and verdicts were measured."""
+def _when(built: Sequence[str]) -> str:
+    """When and on which commit minutes and verdicts of the papers were measured; said once if it is one for all."""
     dates: dict[str, list[str]] = {}
     for name, row in measured().items():
         dates.setdefault(f"{row['date']}{', commit ' + row['commit'] if row['commit'] else ''}", []).append(
             name
         )
     said = "; ".join(f"{', '.join(names)} on {when}" for when, names in sorted(dates.items()))
-    if len(dates) == 1:
+    if len(dates) == 1 and measured().keys() >= set(built):
         said = f"all on {next(iter(dates))}"
     where = (
         "`workbench replicate list --results FOLDER` took them from what `workbench replicate all -o FOLDER` left; "
