@@ -1,5 +1,5 @@
 # Two commands: `make demo` sets up and runs the main job, `make test` sets up and runs the whole suite.
-# Three test workers, on two cores too: tests wait much for processes of their own (832 s, with two 927 s).
+# Three test workers, on two cores too: tests wait much for processes of their own (829 s; two took a ninth longer).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
